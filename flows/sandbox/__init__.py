@@ -1,0 +1,24 @@
+"""
+A stand-in of the Fish Audio API over HTTP. It imports nothing of the rest, and the rest imports nothing of it.
+
+It is stateful (create a voice, look until it is trained, narrate with it), strict (what the hosted API is documented to
+refuse, it refuses) and measured (`GET /_config/requests` tells every request in order). Its sound is **not** a clone of
+anybody: `quick` is a row of tones, `neural` an English reader moved towards the pitch and the formants of the reference.
+
+What it cannot show about the hosted API, because nobody has called that for this project:
+
+- how a real clone sounds, how long one takes, and that the same request gives other sound each time (`vary` changes
+  the bytes, not the reading);
+- whether a text, a reference or a body is too long: no limit is documented, so none is held here;
+- whether a failed or abandoned request is billed: here whatever is accepted is, and what a fault answers with an error
+  is not; nor how late the wallet follows (here at once);
+- whether an abandoned request keeps its slot: here until the server would have answered;
+- which requests count against the concurrency limit, and whether keys share it: here `/v1/tts` alone, by key, because a
+  key is an account here;
+- the exact bodies of 402, 413, 429 and 5xx, whether `Retry-After` ever comes, and what the edge in front answers;
+- whether the filters of `GET /model` are exact (here `title` is a part of the title and every `tag` must be there) and
+  how soon a new voice is listed (here at once);
+- `POST /v1/asr`, `/v1/tts/live`, `/v1/tts/stream/with-timestamp` and `/v1/voice-design`: they answer 501;
+- dialogue: an array of voices is checked, and read by the first;
+- whether `temperature` above 1 is refused (documented so, reported otherwise): here it is.
+"""

@@ -1,0 +1,90 @@
+"""
+The fields of a request about a voice, in whatever kind of body they come, and what is wrong with them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ormsgpack
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from flows.sandbox.encode import is_audio
+from flows.sandbox.errors import Invalid, Unparsable
+
+Fields = Mapping[str, Sequence[Any]]
+VISIBILITIES = ("public", "unlist", "private")
+MOST_FILES = 20
+
+
+async def read(request: Request) -> dict[str, list[Any]]:
+    """
+    Read a body of any kind the API takes, none included, as lists of values; files are bytes.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind in ("application/json", "application/msgpack"):
+        body = await request.body()
+        try:
+            parsed = await request.json() if kind.endswith("json") else ormsgpack.unpackb(body)
+        except ValueError as error:
+            raise Unparsable(f"Failed to parse the request body as {kind}") from error
+        if not isinstance(parsed, dict):
+            raise Unparsable("expected a map")
+        return {str(k): v if isinstance(v, list) else [v] for k, v in parsed.items() if v is not None}
+    fields: dict[str, list[Any]] = {}
+    async with request.form(max_files=100, max_fields=1000) as form:
+        for name, value in form.multi_items():
+            fields.setdefault(name, []).append(await value.read() if isinstance(value, UploadFile) else value)
+    return fields
+
+
+def described(fields: Fields) -> dict[str, Any]:
+    """
+    Tell *fields* for the journal: of files only their length.
+    """
+    return {
+        name: [f"{len(value)} bytes" if isinstance(value, bytes) else value for value in values]
+        for name, values in fields.items()
+    }
+
+
+def one(fields: Fields, name: str, default: str = "") -> str:
+    """
+    Tell the text of the first field called *name*; files count as none.
+    """
+    values = fields.get(name) or [default]
+    return values[0] if isinstance(values[0], str) else default
+
+
+def check(fields: Fields) -> None:
+    """
+    Check the fields of a new voice.
+
+    :raises Invalid: 422 with every problem at once
+    """
+    required = ("title", "type", "train_mode", "voices")
+    limited = ("voices", "texts")
+    found = [(name, "missing", "Field required") for name in required if not fields.get(name)]
+    found += [
+        (name, "literal_error", f"Input should be {' or '.join(only)}")
+        for name, only in {"type": ("tts",), "train_mode": ("fast",), "visibility": VISIBILITIES}.items()
+        if fields.get(name) and one(fields, name) not in only
+    ]
+    found += [
+        (name, "too_long", f"List should have at most {MOST_FILES} items")
+        for name in limited
+        if len(fields.get(name, ())) > MOST_FILES
+    ]
+    found += [
+        ("voices", "value_error", "the file is not audio that can be read")
+        for sample in fields.get("voices", ())
+        if not isinstance(sample, bytes) or not is_audio(sample)
+    ]
+    # The default is public, which needs a cover: a client must say private.
+    if one(fields, "visibility", "public") == "public" and not fields.get("cover_image"):
+        found.append(("cover_image", "missing", "cover_image is required if the model is public"))
+    flag = (fields.get("enhance_audio_quality") or ["true"])[0]
+    if str(flag).lower() not in ("true", "false", "1", "0"):
+        found.append(("enhance_audio_quality", "bool_parsing", "Input should be a valid boolean"))
+    if found:
+        raise Invalid(found)

@@ -1,0 +1,3 @@
+"""
+Tests: they mirror flows/, and talk to the sandbox over HTTP.
+"""
