@@ -1,0 +1,34 @@
+"""
+What speech costs: prices with their date and source, and estimates.
+
+A price is in USD per UTF-8 byte of the text that is sent, as published in
+https://docs.fish.audio/developer-guide/models-pricing/pricing-and-rate-limits (read 2026-08-19): 15 USD for a million bytes
+of s2.1-pro and s2-pro, nothing for s2.1-pro-free while its free window lasts. The same page puts a million bytes at about
+12 hours of speech.
+"""
+
+USD_PER_BYTE = {"s2.1-pro": 15e-6, "s2-pro": 15e-6, "s2.1-pro-free": 0.0}
+PRICES_READ = "2026-08-19"
+
+SECONDS_PER_BYTE = 12 * 3600 / 1_000_000
+
+
+def billed_bytes(text: str) -> int:
+    """
+    Count the UTF-8 bytes that sending *text* once is billed for.
+    """
+    return len(text.encode())
+
+
+def usd(billed: int, *, model: str) -> float:
+    """
+    Price *billed* UTF-8 bytes of *model* in USD.
+    """
+    return round(billed * USD_PER_BYTE[model], 6)
+
+
+def hours(text_bytes: int, *, speed: float = 1.0) -> float:
+    """
+    Guess how many hours of speech *text_bytes* UTF-8 bytes become; a guess, good to about a third for English.
+    """
+    return text_bytes * SECONDS_PER_BYTE / speed / 3600

@@ -1,0 +1,202 @@
+"""
+Every error a user can meet: a fact, the next step, and an exit code.
+
+    NarrateError
+    ├── UsageError             2   the command or its input is wrong; nothing was sent
+    │   └── ScriptUnreadable   2   a script cannot be read as text
+    ├── ScriptsFailed          3   some scripts failed; the others are done and kept
+    │   ├── TakeFailed         3   one segment has no sound take
+    │   └── RequestRefused     3   the service refused a request for good
+    ├── ReferenceUnusable      4   the reference cannot become a voice
+    ├── VoiceFailed            4   the voice failed to train
+    │   ├── VoiceNotFound      4   there is no such voice
+    │   └── VoiceStateUnknown  4   the service says a state nobody knows
+    ├── VoiceNotReady          5   not trained yet: look again
+    │   └── VoiceTimeout       5   not trained within the timeout
+    ├── MoneyError             6   budget or credit do not cover what is left
+    ├── KeyRefused             7   the key is missing, wrong or not permitted
+    └── ServiceUnavailable     8   the service stayed out of reach
+        ├── ServiceAway        8   it is away, whatever the request
+        └── RateLimited        8   more requests in flight than the account may have
+
+Prefect pickles what a task raises, so every error keeps its plain arguments: `type(error)(*error.args)` is the same error.
+"""
+
+from enum import IntEnum
+from typing import Self
+
+
+class ExitCode(IntEnum):
+    """
+    What the command line returns: a stable part of its interface.
+    """
+
+    OK = 0
+    FAULT = 1
+    USAGE = 2
+    SCRIPTS_FAILED = 3
+    VOICE = 4
+    VOICE_TIMEOUT = 5
+    MONEY = 6
+    KEY = 7
+    SERVICE = 8
+    INTERRUPTED = 130
+
+
+class NarrateError(Exception):
+    """
+    Something a user can meet, told as *fact* (what is wrong, and where) and *next_step* (what to do now).
+    """
+
+    exit_code = ExitCode.FAULT
+
+    def __init__(self, fact: str, next_step: str = "") -> None:
+        super().__init__(fact, next_step)
+        self.fact = fact
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.fact} {self.next_step}".strip()
+
+    def __repr__(self) -> str:
+        """
+        Read as a sentence: Prefect logs the `repr` of what a task raises.
+        """
+        return str(self)
+
+
+class UsageError(NarrateError):
+    """
+    The command or its input is wrong; nothing was sent.
+    """
+
+    exit_code = ExitCode.USAGE
+
+
+class ScriptUnreadable(UsageError):
+    """
+    A script cannot be read as text.
+    """
+
+
+class ScriptsFailed(NarrateError):
+    """
+    Some scripts failed; the others are done and kept.
+    """
+
+    exit_code = ExitCode.SCRIPTS_FAILED
+
+
+class TakeFailed(ScriptsFailed):
+    """
+    A segment has no sound take after every attempt.
+    """
+
+
+class RequestRefused(ScriptsFailed):
+    """
+    The service refused a request in a way that another attempt cannot change.
+    """
+
+
+class ReferenceUnusable(NarrateError):
+    """
+    The reference cannot become a voice.
+    """
+
+    exit_code = ExitCode.VOICE
+
+
+class VoiceFailed(NarrateError):
+    """
+    The voice failed to train.
+    """
+
+    exit_code = ExitCode.VOICE
+
+
+class VoiceNotFound(VoiceFailed):
+    """
+    There is no such voice, or it is another account's private one.
+    """
+
+    @classmethod
+    def by_id(cls, voice_id: str) -> Self:
+        """
+        Say that *voice_id* cannot be the id of a voice.
+        """
+        return cls(f"There is no voice “{voice_id}”.", "`narrate voices list` shows the account's voices.")
+
+
+class VoiceStateUnknown(VoiceFailed):
+    """
+    The service says a state of the voice that nobody knows.
+    """
+
+
+class VoiceNotReady(NarrateError):
+    """
+    The voice is not trained yet: look again.
+    """
+
+    exit_code = ExitCode.VOICE_TIMEOUT
+
+
+class VoiceTimeout(VoiceNotReady):
+    """
+    The voice was not trained within the timeout.
+    """
+
+
+class MoneyError(NarrateError):
+    """
+    The budget or the account's credit does not cover what is left.
+    """
+
+    exit_code = ExitCode.MONEY
+
+
+class KeyRefused(NarrateError):
+    """
+    The key is missing, wrong or not permitted.
+    """
+
+    exit_code = ExitCode.KEY
+
+
+class ServiceUnavailable(NarrateError):
+    """
+    The service stayed out of reach, or answered nonsense.
+
+    *retry_after* is its own wish in seconds, where it said one. *billed* is `False` where it said no before it worked, and
+    `None` where nobody can know (a broken or late answer).
+    """
+
+    exit_code = ExitCode.SERVICE
+    away = False
+
+    def __init__(
+        self,
+        fact: str,
+        next_step: str = "Run the same command again to go on.",
+        retry_after: float | None = None,
+        billed: bool | None = None,
+    ) -> None:
+        super().__init__(fact, next_step)
+        self.args = (fact, next_step, retry_after, billed)
+        self.retry_after = retry_after
+        self.billed = billed
+
+
+class ServiceAway(ServiceUnavailable):
+    """
+    The service itself is away (no connection, 502, 503, 504), whatever the request.
+    """
+
+    away = True
+
+
+class RateLimited(ServiceUnavailable):
+    """
+    More requests are in flight than the account may have at once.
+    """

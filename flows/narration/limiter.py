@@ -1,0 +1,137 @@
+"""
+How many requests may be in flight, and how long to wait after a failure.
+"""
+
+import random
+import time
+from collections.abc import Callable
+
+CALM_SECONDS = 60.0
+"""A limit that was run into is not tried again for this long, so that a steady run sees no refusals."""
+
+LONGEST_WAIT = 30.0
+"""Seconds of the longest pause between attempts."""
+
+STORM = 5
+"""Failures in a row, with no success between them, after which the service counts as out of reach."""
+
+
+class Limiter:
+    """
+    Requests in flight: starts at *concurrency*, follows a lower limit told by the service, halves when refused, creeps back.
+    """
+
+    def __init__(self, concurrency: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._concurrency = concurrency
+        self._clock = clock
+        self._told = concurrency
+        self._ran_into: float = concurrency + 1
+        self._capacity = float(concurrency)
+        self._refused_at = -CALM_SECONDS
+
+    @property
+    def capacity(self) -> int:
+        """
+        Requests that may be in flight now; at least 1.
+        """
+        return max(1, min(int(self._capacity), self._told))
+
+    def told(self, limit: int | None) -> None:
+        """
+        Learn the *limit* that the service tells, where it does.
+        """
+        if limit is not None:
+            self._told = min(limit, self._concurrency)
+
+    def answered(self) -> None:
+        """
+        Learn that there is room.
+        """
+        calm = self._clock() - self._refused_at > CALM_SECONDS
+        ceiling = self._concurrency if calm else min(self._concurrency, self._ran_into - 1)
+        self._capacity = max(1.0, min(ceiling, self._capacity + 1 / self.capacity))
+
+    def refused(self) -> None:
+        """
+        Learn from a 429: halve, once for all requests that were in flight together.
+        """
+        now = self._clock()
+        if now - self._refused_at > 1:
+            self._ran_into = self.capacity
+            self._capacity = max(1.0, self.capacity / 2)
+            self._refused_at = now
+
+
+class Weather:
+    """
+    Whether the service is there: after `STORM` failures in a row it is dark, and one request at a time feels for it.
+
+    Failures of one segment alone make no darkness unless the service itself is *away*: the segment may be the cause.
+    """
+
+    def __init__(self, *, patience: float, backoff: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._patience = patience
+        self._backoff = backoff
+        self._clock = clock
+        self.clear()
+
+    @property
+    def dark(self) -> bool:
+        """
+        Whether the service counts as out of reach.
+        """
+        return self._failures >= STORM and (self._away or len(self._who) >= STORM)
+
+    @property
+    def hopeless(self) -> bool:
+        """
+        Whether nothing has succeeded for longer than patience lasts.
+        """
+        return self._since is not None and self._clock() - self._since > self._patience
+
+    def slots(self, capacity: int) -> int:
+        """
+        Requests to have in flight of *capacity*: in the dark a single one, and none until the pause is over.
+        """
+        if not self.dark:
+            return capacity
+        return 1 if self._clock() >= self._not_before else 0
+
+    @property
+    def pause(self) -> float:
+        """
+        Seconds until the next request may feel for a dark service.
+        """
+        return max(0.0, self._not_before - self._clock()) if self.dark else 0.0
+
+    def clear(self) -> None:
+        """
+        Learn that the service answered.
+        """
+        self._failures = 0
+        self._who: set[str] = set()
+        self._away = False
+        self._since: float | None = None
+        self._not_before = 0.0
+
+    def refused(self) -> None:
+        """
+        Learn that the service is there but refused.
+        """
+        self._since = self._since if self._since is not None else self._clock()
+
+    def failed(self, who: str, *, away: bool) -> None:
+        """
+        Learn that the request of *who* failed, and whether it is the service itself that is away.
+        """
+        self.refused()
+        self._failures += 1
+        self._who.add(who)
+        self._away |= away
+        self._not_before = self._clock() + self.delay(self._failures - STORM + 1)
+
+    def delay(self, attempt: int) -> float:
+        """
+        Seconds to wait after the *attempt*th attempt (1 is the first): doubled each time, jittered by half.
+        """
+        return float(min(LONGEST_WAIT, self._backoff * 2 ** max(0, min(attempt - 1, 10))) * random.uniform(0.5, 1.0))

@@ -1,0 +1,166 @@
+"""
+What a run has to do, known before anything is spent: scripts read and cut, takes named, narrations compared.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from flows.narration import cost
+from flows.narration.assemble import Piece, Sound, narration_digest, read_mark
+from flows.narration.errors import UsageError
+from flows.narration.manifest import SegmentsFile, segments_path
+from flows.narration.prose import Note, markdown, plain
+from flows.narration.scripts import LeftOut, Script, find_scripts, read_script
+from flows.narration.segments import Cutting, Segment, cut
+from flows.narration.takes import TakeStore
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    A script as it will be spoken; *digest* (SHA-256, hex) is of its file's bytes, *track* its place in its folder from 1.
+    """
+
+    script: Script
+    digest: str
+    title: str
+    track: int
+    segments: tuple[Segment, ...]
+    notes: tuple[Note, ...]
+
+    @property
+    def size(self) -> int:
+        """
+        UTF-8 bytes that speaking all of it once is billed for.
+        """
+        return sum(cost.billed_bytes(segment.text) for segment in self.segments)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """
+    All scripts of a run, in order, and what was left out of it.
+    """
+
+    root: Path
+    readings: tuple[Reading, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """
+    A script with its takes named; *made* is what stands in OUT already, where that is what would be made.
+    """
+
+    reading: Reading
+    pieces: tuple[Piece, ...]
+    tags: dict[str, str]
+    narration: str
+    made: SegmentsFile | None
+
+
+def survey(scripts: Path, *, out: Path, sound: Sound, cutting: Cutting, encoding: str | None) -> Survey:
+    """
+    Read and cut all scripts below *scripts*; `UsageError` for what a person must mend first, before anything is sent.
+    """
+    listing = find_scripts(scripts, out=out, suffix=f".{sound.format}")
+    for script in listing.scripts:
+        target = out / script.audio
+        if target.exists() and read_mark(target) is None:
+            raise UsageError(
+                f"{target} is there already and was not made by Narrate.",
+                "Move it away, or choose another folder with --out.",
+            )
+    tracks: dict[PurePosixPath, int] = {}
+    readings = []
+    for script in listing.scripts:
+        folder = PurePosixPath(script.name).parent
+        tracks[folder] = tracks.get(folder, 0) + 1
+        readings.append(_read(script, track=tracks[folder], cutting=cutting, encoding=encoding))
+    return Survey(root=listing.root, readings=tuple(readings), left_out=listing.left_out)
+
+
+def _read(script: Script, *, track: int, cutting: Cutting, encoding: str | None) -> Reading:
+    text = read_script(script.path, encoding=encoding)
+    prose = markdown(text) if script.path.suffix.lower() == ".md" else plain(text)
+    pieces = cut(prose, cutting=cutting)
+    return Reading(
+        script=script,
+        digest=hashlib.sha256(script.path.read_bytes()).hexdigest(),
+        title=prose.title or script.path.stem,
+        track=track,
+        segments=pieces.segments,
+        notes=(*prose.notes, *pieces.notes),
+    )
+
+
+def planned(survey: Survey, *, out: Path, sound: Sound, artist: str, key_of: Callable[[str], str]) -> Iterator[Planned]:
+    """
+    Name the takes of each script with *key_of* (text as sent to take key), and see whether its narration is there already.
+    """
+    for reading in survey.readings:
+        pieces = tuple(Piece(take=key_of(segment.text), joint=segment.joint) for segment in reading.segments)
+        tags = {
+            "title": reading.title,
+            "track": str(reading.track),
+            "album": _album(survey.root, reading.script),
+            "artist": artist,
+            "genre": "Speech",
+        }
+        digest = narration_digest(pieces, sound=sound, tags=tags)
+        yield Planned(reading=reading, pieces=pieces, tags=tags, narration=digest, made=_made(out, reading.script, digest))
+
+
+def _album(root: Path, script: Script) -> str:
+    folder = PurePosixPath(script.name).parent.name
+    return folder or root.resolve().name
+
+
+def _made(out: Path, script: Script, digest: str) -> SegmentsFile | None:
+    """
+    Return what is written down of the narration in OUT if that is whole and would be made again just so.
+    """
+    target = out / script.audio
+    made = SegmentsFile.read(segments_path(out, script.name))
+    if made is None or made.narration != digest or not target.is_file() or target.stat().st_size != made.size:
+        return None
+    return made if read_mark(target) == digest else None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """
+    What narrating would cost; *bytes_covered* is what takes there already save, `None` where no voice is known yet.
+    """
+
+    characters: int
+    bytes: int
+    segments: int
+    usd: float
+    hours: float
+    bytes_covered: int | None
+
+
+def estimate(
+    survey: Survey, *, model: str, speed: float, store: TakeStore | None, key_of: Callable[[str], str] | None
+) -> Estimate:
+    """
+    Add up what is to be sent: every distinct segment once, less those with a take in *store*.
+    """
+    distinct = {segment.text for reading in survey.readings for segment in reading.segments}
+    size = sum(map(cost.billed_bytes, distinct))
+    covered = None
+    if store is not None and key_of is not None:
+        covered = sum(cost.billed_bytes(text) for text in distinct if store.find(key_of(text)) is not None)
+    spoken = sum(reading.size for reading in survey.readings)
+    return Estimate(
+        characters=sum(len(segment.text) for reading in survey.readings for segment in reading.segments),
+        bytes=size,
+        segments=sum(len(reading.segments) for reading in survey.readings),
+        usd=cost.usd(size - (covered or 0), model=model),
+        hours=round(cost.hours(spoken, speed=speed), 4),
+        bytes_covered=covered,
+    )

@@ -1,0 +1,348 @@
+"""
+One run over a folder of scripts: from what is planned, through takes, to narrations and the manifest.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from flows.narration import cost
+from flows.narration.assemble import Narration, Sound, assemble
+from flows.narration.errors import MoneyError, NarrateError, ScriptsFailed
+from flows.narration.manifest import (
+    RUN,
+    Manifest,
+    ScriptEntry,
+    SegmentEntry,
+    SegmentsFile,
+    Totals,
+    VoiceEntry,
+    segments_path,
+)
+from flows.narration.plan import Estimate, Planned, Survey, estimate, planned
+from flows.narration.recorder import Patience, Recorder, Tally
+from flows.narration.segments import Segment
+from flows.narration.speech import SAMPLE_RATE, Delivery, InlineReference, Speech, Voice
+from flows.narration.takes import TakeDamaged, TakeStore, take_key, voice_key
+
+watching: ContextVar["Callable[[Production], None] | None"] = ContextVar("watching", default=None)
+"""Who is handed each run that begins, to show its progress."""
+
+ENCODERS = ThreadPoolExecutor(2, thread_name_prefix="assemble")
+"""Narrations assembled at once: encoding is done by ffmpeg, at low priority, two processes of it at most."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """
+    What a run was asked to make: the scripts surveyed, how they are to be spoken, how they are to sound, and where.
+    """
+
+    survey: Survey
+    out: Path
+    store: TakeStore
+    delivery: Delivery
+    sound: Sound
+    patience: Patience
+    budget_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """
+    How far a run is: of the scripts that had to be made, their segments, *minutes* of speech at hand, and USD paid.
+    """
+
+    scripts: int
+    scripts_done: int
+    segments: int
+    segments_done: int
+    minutes: float
+    usd: float
+
+
+class Production:
+    """
+    A run in progress. Entries exist for every script from the start, so that a manifest can be written at any end.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.started = _now()
+        self.voice: VoiceEntry | None = None
+        self.entries = {
+            reading.script.name: ScriptEntry(
+                script=reading.script.name,
+                digest=reading.digest,
+                segments=len(reading.segments),
+                state="pending" if reading.segments else "empty",
+                notes=[f"line {note.line}: {note.what}" for note in reading.notes],
+            )
+            for reading in order.survey.readings
+        }
+        self.result: dict[str, Any] = {}
+        self._plans: dict[str, Planned] = {}
+        self._recorder: Recorder | None = None
+        watcher = watching.get()
+        if watcher is not None:
+            watcher(self)
+
+    @property
+    def progress(self) -> "Progress":
+        """
+        How far the run is.
+        """
+        recorder = self._recorder
+        waiting = [self._plans[name].reading for name in self._plans if self._plans[name].made is None]
+        return Progress(
+            scripts=len(waiting),
+            scripts_done=sum(self.entries[reading.script.name].state in ("narrated", "failed") for reading in waiting),
+            segments=sum(len(reading.segments) for reading in waiting),
+            segments_done=recorder.segments_done if recorder else 0,
+            minutes=recorder.seconds_done / 60 if recorder else 0.0,
+            usd=cost.usd(recorder.tally.bytes_billed, model=self.order.delivery.model) if recorder else 0.0,
+        )
+
+    def plan(self, *, voice: Voice | InlineReference, entry: VoiceEntry, host: str) -> list[str]:
+        """
+        Name every take now that the voice is known, and return the scripts that have to be made, in order.
+        """
+        self.voice = entry
+        self._key_of = _key_of(voice, delivery=self.order.delivery, host=host)
+        plans = planned(self.order.survey, out=self.order.out, sound=self.order.sound, artist=entry.title, key_of=self._key_of)
+        self._plans = {plan.reading.script.name: plan for plan in plans if plan.reading.segments}
+        for name, plan in self._plans.items():
+            if plan.made is not None:
+                self.entries[name] = _entry(
+                    self.entries[name], plan, plan.made, state="unchanged", tally=Tally(), model=self.order.delivery.model
+                )
+        return [name for name, plan in self._plans.items() if plan.made is None]
+
+    def estimate(self) -> Estimate:
+        """
+        Say what is still to be sent for this order, by the takes there are.
+        """
+        delivery = self.order.delivery
+        return estimate(
+            self.order.survey, model=delivery.model, speed=delivery.speed, store=self.order.store, key_of=self._key_of
+        )
+
+    def check_money(self, *, credit_usd: float | None) -> Estimate:
+        """
+        Raise `MoneyError` before anything is sent if the budget, or the *credit_usd* that is known, does not cover it.
+        """
+        need = self.estimate()
+        for have, name in ((self.order.budget_usd, "--budget"), (credit_usd, "the account's API credit")):
+            if have is not None and need.usd > have:
+                raise MoneyError(
+                    f"This run needs about {need.usd:.4f} USD, but {name} is {have:.4f} USD: {need.usd - have:.4f} USD short.",
+                    "Nothing was sent. Raise it, or narrate fewer scripts.",
+                )
+        return need
+
+    def recorder(self, *, speech: Speech, voice: Voice | InlineReference) -> Recorder:
+        """
+        Open the recorder that all scripts of this run share.
+        """
+        order = self.order
+        price = cost.USD_PER_BYTE[order.delivery.model]
+        budget = None if order.budget_usd is None or not price else int(order.budget_usd / price + 1e-6)
+        self._recorder = Recorder(
+            speech=speech,
+            store=order.store,
+            voice=voice,
+            delivery=order.delivery,
+            patience=order.patience,
+            budget=budget,
+        )
+        return self._recorder
+
+    async def admit(self, name: str) -> None:
+        """
+        Wait until it is the turn of the script named *name*.
+        """
+        if self._recorder is not None:
+            await self._recorder.admit(len(self._plans[name].pieces))
+
+    async def narrate(self, name: str) -> ScriptEntry:
+        """
+        Record what the script named *name* lacks and assemble it; raise what went wrong, with its entry saying so.
+        """
+        plan, entry, tally = self._plans[name], self.entries[name], Tally()
+        try:
+            while True:
+                await self._record(plan, tally)
+                try:
+                    made = await asyncio.get_running_loop().run_in_executor(ENCODERS, self._assemble, plan)
+                    break
+                except TakeDamaged as damaged:
+                    await self._discard(damaged, plan)
+        except NarrateError as error:
+            self.entries[name] = _failed(entry, plan, error, tally=tally, model=self.order.delivery.model)
+            raise
+        self.entries[name] = _entry(entry, plan, made, state="narrated", tally=tally, model=self.order.delivery.model)
+        return self.entries[name]
+
+    async def _record(self, plan: Planned, tally: Tally) -> None:
+        """
+        Have every take of a script, and add to *tally* what it took; one error names every segment that failed.
+        """
+        if self._recorder is None:
+            raise RuntimeError("the recorder is not open")
+        segments = plan.reading.segments
+        outcomes = await self._recorder.record(
+            [(piece.take, segment.text) for piece, segment in zip(plan.pieces, segments, strict=True)], tally=tally
+        )
+        failed = [
+            (segment, error) for segment, error in zip(segments, outcomes, strict=True) if isinstance(error, NarrateError)
+        ]
+        if failed:
+            raise _located(failed, script=plan.reading.script.name)
+
+    async def _discard(self, damaged: TakeDamaged, plan: Planned) -> None:
+        """
+        Forget a damaged take, so that the next round records it anew.
+        """
+        if self._recorder is not None:
+            self._recorder.discard(damaged.key)
+            await self._recorder.admit(len(plan.pieces))
+
+    def _assemble(self, plan: Planned) -> SegmentsFile:
+        out, script = self.order.out, plan.reading.script
+        target = out / script.audio
+        made = assemble(plan.pieces, store=self.order.store, sound=self.order.sound, tags=plan.tags, target=target)
+        written = _segments_file(plan, made, size=target.stat().st_size)
+        written.write(segments_path(out, script.name))
+        return written
+
+    def finish(
+        self, *, state: Literal["completed", "failed", "cancelled"], flow_run_id: str | None, error: str | None = None
+    ) -> Manifest:
+        """
+        Write `run.json` and return it.
+        """
+        entries = list(self.entries.values())
+        manifest = Manifest(
+            flow_run_id=flow_run_id,
+            started=self.started,
+            finished=_now(),
+            state=state,
+            error=error,
+            voice=self.voice,
+            speech={**self.order.delivery.model_dump(), **self.order.sound.model_dump(include=set(Sound.model_fields))},
+            left_out=[{"name": left.name, "reason": left.reason} for left in self.order.survey.left_out],
+            totals=Totals.of(entries),
+            scripts=entries,
+        )
+        manifest.write(self.order.out / RUN)
+        self.result = manifest.model_dump(mode="json")
+        return manifest
+
+
+def worst(errors: Sequence[BaseException], *, entries: Sequence[ScriptEntry]) -> NarrateError | None:
+    """
+    Of what went wrong in a run, make the one error it ends with: key before money before service before scripts.
+    """
+    for fault in errors:
+        if not isinstance(fault, NarrateError):
+            raise fault
+    ours = [error for error in errors if isinstance(error, NarrateError)]
+    for code in (7, 6, 8, 4, 5):
+        for error in ours:
+            if error.exit_code == code:
+                return error
+    failed = [entry for entry in entries if entry.state == "failed"]
+    if not failed:
+        return None
+    lines = "\n".join(f"  {entry.error}" for entry in failed)
+    return ScriptsFailed(
+        f"{len(failed)} of {len(entries)} scripts failed:\n{lines}\n",
+        "The others are done and kept; run the same command again to record only what is missing.",
+    )
+
+
+def _located(failed: Sequence[tuple[Segment, NarrateError]], *, script: str) -> NarrateError:
+    """
+    Say where in the script each error struck; an error of the whole run stays as it is.
+    """
+    whole = [error for _, error in failed if not isinstance(error, ScriptsFailed)]
+    if whole:
+        return whole[0]
+    facts = [f"{script}, line {segment.line}: {error.fact} Missing: “{segment.text}”" for segment, error in failed]
+    return ScriptsFailed("\n".join(facts), "Run the same command again to record only what is missing.")
+
+
+def _entry(
+    entry: ScriptEntry,
+    plan: Planned,
+    made: SegmentsFile,
+    *,
+    state: Literal["narrated", "unchanged"],
+    tally: Tally,
+    model: str,
+) -> ScriptEntry:
+    return entry.model_copy(
+        update={
+            "audio": plan.reading.script.audio,
+            "seconds": made.seconds,
+            "speech_seconds": made.speech_seconds,
+            "pause_seconds": made.pause_seconds,
+            "bytes_reused": plan.reading.size - tally.bytes_recorded,
+            "state": state,
+            **_spent(tally, model=model),
+        }
+    )
+
+
+def _failed(entry: ScriptEntry, plan: Planned, error: NarrateError, *, tally: Tally, model: str) -> ScriptEntry:
+    """
+    A script that met an error of its own failed; one that the end of the whole run caught is still pending.
+    """
+    own = isinstance(error, ScriptsFailed)
+    return entry.model_copy(update={"state": "failed" if own else "pending", "error": error.fact, **_spent(tally, model=model)})
+
+
+def _spent(tally: Tally, *, model: str) -> dict[str, Any]:
+    return {
+        "requests": tally.requests,
+        "bytes_billed": tally.bytes_billed,
+        "bytes_unknown": tally.bytes_unknown,
+        "retries": tally.retries,
+        "usd": cost.usd(tally.bytes_billed, model=model),
+    }
+
+
+def _segments_file(plan: Planned, made: Narration, *, size: int) -> SegmentsFile:
+    seconds, speech = round(made.samples / SAMPLE_RATE, 4), round(made.speech_samples / SAMPLE_RATE, 4)
+    return SegmentsFile(
+        narration=plan.narration,
+        size=size,
+        seconds=seconds,
+        speech_seconds=speech,
+        pause_seconds=round(seconds - speech, 4),
+        segments=[
+            SegmentEntry(
+                line=segment.line,
+                text=segment.text,
+                take=piece.take,
+                joint=segment.joint.value,
+                start=round(start / SAMPLE_RATE, 4),
+                end=round(end / SAMPLE_RATE, 4),
+            )
+            for segment, piece, (start, end) in zip(plan.reading.segments, plan.pieces, made.places, strict=True)
+        ],
+    )
+
+
+def _key_of(voice: Voice | InlineReference, *, delivery: Delivery, host: str) -> Callable[[str], str]:
+    name = voice_key(voice)
+    return lambda text: take_key(text, voice=name, delivery=delivery, host=host)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

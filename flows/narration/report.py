@@ -1,0 +1,106 @@
+"""
+What a person reads at the end: Markdown for the run's page, lines for the terminal.
+"""
+
+import html
+import re
+from collections.abc import Iterable
+
+from flows.narration.manifest import Manifest, ScriptEntry, VoiceEntry
+from flows.narration.reference import Reference
+
+NOTES = 200
+"""Notes shown of a run; all of them are in run.json."""
+
+_COLUMNS = ("Script", "Minutes", "Segments", "Bytes paid", "Bytes reused", "USD", "Retries", "State")
+
+
+def run_report(manifest: Manifest) -> str:
+    """
+    Tell a run as Markdown: what failed first, then a row for each script, then what was changed or left out.
+    """
+    parts = [f"# {headline(manifest)}"]
+    failed = [entry for entry in manifest.scripts if entry.state == "failed"]
+    if manifest.error:
+        parts.append(f"**{_escaped(manifest.error)}**")
+    if failed:
+        parts.append("## What failed\n\n" + "\n".join(f"* {_escaped(entry.error or '')}" for entry in failed))
+    parts.append(_table(manifest))
+    notes = [f"{entry.script}, {note}" for entry in manifest.scripts for note in entry.notes]
+    parts += _list("Changed for speaking", notes)
+    parts += _list("Left out", [f"{left['name']}: {left['reason']}" for left in manifest.left_out])
+    return "\n\n".join(parts) + "\n"
+
+
+def headline(manifest: Manifest) -> str:
+    """
+    Tell a run in one sentence.
+    """
+    totals = manifest.totals
+    counts = (
+        (totals.narrated, "narrated"),
+        (totals.unchanged, "unchanged"),
+        (totals.empty, "empty"),
+        (totals.failed, "failed"),
+    )
+    told = ", ".join(f"{number} {state}" for number, state in (*counts, (totals.pending, "not done")) if number)
+    return (
+        f"{totals.scripts} scripts: {told or 'none'}; {totals.seconds / 60:.1f} minutes, "
+        f"{totals.requests} requests, {totals.bytes_billed} bytes paid ({totals.usd:.4f} USD), {totals.bytes_reused} reused."
+    )
+
+
+def voice_card(voice: VoiceEntry, *, state: str, reference: Reference | None) -> str:
+    """
+    Tell as Markdown whose voice it is and what it was made from.
+    """
+    rows = [("Voice", voice.title), ("Id", voice.id), ("State", state)]
+    rows.append(("Made", "before; found by its reference" if voice.attached else "in this run" if reference else "elsewhere"))
+    if reference is not None:
+        levels = reference.levels
+        rows += [
+            ("Reference", ", ".join(reference.recordings)),
+            ("Reference digest", reference.digest),
+            ("Transcript", "with it" if reference.transcript else "none; the service listens by itself"),
+            ("Speech", f"{reference.speech_seconds:.1f} of {reference.seconds:.1f} s"),
+            ("Level", f"{levels.rms_dbfs:.1f} dBFS RMS, peak {levels.peak_dbfs:.1f} dBFS"),
+            ("Signal to noise", f"{levels.snr_db:.0f} dB"),
+            ("Bandwidth", f"{levels.bandwidth_hz / 1000:.1f} kHz"),
+        ]
+        rows += [("Warning", warning) for warning in reference.warnings]
+    body = "\n".join(f"| {name} | {_escaped(value)} |" for name, value in rows)
+    return f"| | |\n|---|---|\n{body}\n"
+
+
+def _table(manifest: Manifest) -> str:
+    totals = manifest.totals
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|---|--:|--:|--:|--:|--:|--:|---|"]
+    lines += [_row(entry) for entry in manifest.scripts]
+    lines.append(
+        f"| **All** | {totals.seconds / 60:.2f} | {totals.segments} | {totals.bytes_billed} | {totals.bytes_reused} "
+        f"| {totals.usd:.4f} | {totals.retries} | |"
+    )
+    return "\n".join(lines)
+
+
+def _row(entry: ScriptEntry) -> str:
+    return (
+        f"| {_escaped(entry.script)} | {entry.seconds / 60:.2f} | {entry.segments} | {entry.bytes_billed} "
+        f"| {entry.bytes_reused} | {entry.usd:.4f} | {entry.retries} | {entry.state} |"
+    )
+
+
+def _list(title: str, lines: Iterable[str]) -> list[str]:
+    told = [f"* {_escaped(line)}" for line in lines]
+    if not told:
+        return []
+    if len(told) > NOTES:
+        told[NOTES:] = [f"* … and {len(told) - NOTES} more; run.json has them all."]
+    return [f"## {title}\n\n" + "\n".join(told)]
+
+
+def _escaped(text: str) -> str:
+    """
+    Keep a script's text from being read as Markdown or HTML.
+    """
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False)).replace("\n", " ")

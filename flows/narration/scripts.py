@@ -1,0 +1,227 @@
+"""
+Folders and files → ordered scripts, and the clean text of each.
+
+A clean text knows two line breaks: a newline wherever an editor counts a line, and U+2028 for the others (form feed,
+vertical tab, NEL, the Unicode separators), so that the line numbers of every message are those the person sees.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from natsort import natsort_keygen, ns
+
+from flows.narration.errors import ScriptUnreadable, UsageError
+
+SUFFIXES = (".txt", ".md")
+MAX_BYTES = 20_000_000
+"""
+Some twenty novels, or $300 of speech: a larger file is no script but a mistake, and is refused before it is read.
+"""
+
+_NATURAL = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
+# The mark of UTF-32 little-endian begins with that of UTF-16, so it is looked for first.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_BREAKS = dict.fromkeys((0x0B, 0x0C, 0x85, 0x2028), "\u2028")
+_INVISIBLE = dict.fromkeys((0xFEFF, 0xAD, 0x2060), "")
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
+# Half a character cannot be sent; only exotic codecs (utf-7) let one through.
+_HALVES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+_CLEAN = _CONTROLS | {0x0A: "\n", 0x09: "\t"} | _BREAKS | _INVISIBLE | _HALVES
+# Scripts without spaces mark the ends of words with U+200B: there it must stay (dropped, two words become one; as a
+# space, each word would get a pause). Anywhere else it is a leftover of a web page, where it allowed a line to break.
+_SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff"
+_STRAY_ZWSP = re.compile(rf"(?<![{_SPACELESS}\u200b])\u200b++|\u200b++(?![{_SPACELESS}])")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """
+    One text file to narrate: its *name* is its path below the root, *audio* the same with the suffix of what is made.
+    """
+
+    name: str
+    path: Path
+    audio: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """
+    Something below the root that is not narrated, and why.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """
+    What a folder of scripts holds, in natural order.
+    """
+
+    root: Path
+    scripts: tuple[Script, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def find_scripts(scripts: Path, *, out: Path, suffix: str) -> Listing:
+    """
+    List the scripts in a file or folder in natural order (chapter-2 before chapter-10), and all that is left out.
+
+    A file that is named outright is taken whatever its name is, as long as it is a .txt or .md. Links to folders are
+    never followed: inside they are walked where they are, outside is out of bounds, and loops cannot happen.
+    """
+    if not scripts.exists():
+        raise UsageError(f"{scripts} does not exist.", "Give a .txt or .md file, or a folder of them.")
+    if not scripts.is_dir():
+        if scripts.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"{scripts} is no script.", "Give a .txt or .md file, or a folder of them.")
+        return Listing(scripts.parent, (_script(scripts, scripts.parent, suffix),), ())
+    found: list[Script] = []
+    left_out: list[LeftOut] = []
+    for path, reason in _walk(scripts, scripts, out.resolve()):
+        if reason:
+            left_out.append(LeftOut(path.relative_to(scripts).as_posix(), reason))
+        else:
+            found.append(_script(path, scripts, suffix))
+    if not found:
+        raise UsageError(f"There is no script in {scripts}.", "Put .txt or .md files there.")
+    found.sort(key=lambda script: (_NATURAL(script.name), script.name))
+    left_out.sort(key=lambda left: (_NATURAL(left.name), left.name))
+    _refuse_collisions(found)
+    return Listing(scripts, tuple(found), tuple(left_out))
+
+
+def read_script(path: Path, *, encoding: str | None = None) -> str:
+    """
+    Read a script as clean text: UTF-8, or what its byte order mark says, or else *encoding*.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ScriptUnreadable(f"{path} is larger than {MAX_BYTES // 1_000_000} MB.", "Split it into chapters.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ScriptUnreadable(f"{path} cannot be read: {error.strerror}.", "Check the file and its rights.") from error
+    marked = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    return clean(_decoded(data, path, marked or encoding or "utf-8"))
+
+
+def clean(text: str) -> str:
+    """
+    Return *text* with one kind of line break for each meaning, and without characters that nobody reads.
+
+    Soft hyphens, word joiners and byte order marks vanish; other control characters become a space; joiners that
+    shape letters and emoji stay; nothing is normalised.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.translate(_CLEAN)
+    return _STRAY_ZWSP.sub(" ", text) if "\u200b" in text else text
+
+
+def _walk(folder: Path, root: Path, out: Path) -> Iterator[tuple[Path, str]]:
+    """
+    Give every file below *folder* with the reason why it is left out, or "" for a script.
+    """
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read: {error.strerror}.", "Check the folder's rights.") from error
+    for entry in entries:
+        reason = _reason(entry, root, out)
+        if not reason and entry.is_dir():
+            yield from _walk(entry, root, out)
+        else:
+            yield entry, reason
+
+
+def _reason(entry: Path, root: Path, out: Path) -> str:
+    """
+    Say why an entry is left out: "" for scripts and for folders to look into.
+    """
+    if entry.name.startswith("."):
+        return "hidden"
+    if entry.is_symlink() and not _leads_to(entry).is_relative_to(root.resolve()):
+        return "a link that leads out of the folder"
+    if entry.is_dir():
+        if entry.is_symlink():
+            return "a link to a folder that is walked where it is"
+        return "the folder of the narrations" if entry.resolve() == out else ""
+    if entry.name.lower() == "readme.md":
+        return "README.md is about the scripts, and no script"
+    return "" if entry.suffix.lower() in SUFFIXES else "not a .txt or .md file"
+
+
+def _leads_to(link: Path) -> Path:
+    """
+    Follow a link; one that leads back to itself leads nowhere else.
+    """
+    try:
+        return link.resolve()
+    except (RuntimeError, OSError):  # before Python 3.13 a link to itself is an error
+        return link.parent.resolve() / link.name
+
+
+def _script(path: Path, root: Path, suffix: str) -> Script:
+    """
+    Describe one script, which must be a regular file with a name that can be written down.
+    """
+    name = path.relative_to(root).as_posix()
+    if not path.is_file():
+        raise UsageError(f"{name} is not a regular file.", "Replace it by a text file, or remove it.")
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in name):
+        raise UsageError(f"{name!r} is a file name that is not UTF-8.", "Rename it.")
+    return Script(name, path, f"{name[: -len(path.suffix)]}.{suffix.lstrip('.')}")
+
+
+def _refuse_collisions(found: list[Script]) -> None:
+    """
+    Raise where two scripts would be narrated into one file.
+    """
+    owners: dict[str, str] = {}
+    for script in found:
+        owner = owners.setdefault(script.audio, script.name)
+        if owner != script.name:
+            raise UsageError(f"{owner} and {script.name} would both become {script.audio}.", "Rename one of them.")
+
+
+def _decoded(data: bytes, path: Path, encoding: str) -> str:
+    """
+    Decode strictly, or say where the bytes are not text and what to do.
+    """
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        # The decoder of UTF-8 with a mark counts from behind the mark.
+        start = error.start + len(data) - len(error.object)
+        place = _place(data[:start].decode(encoding, "replace"), start)
+        raise ScriptUnreadable(
+            f"{path} is not {encoding} text: {place} (0x{data[start]:02X}).",
+            "Save it as UTF-8, or say how it is encoded, for example --encoding cp1252.",
+        ) from error
+    except (LookupError, UnicodeError) as error:
+        raise UsageError(f"{path} cannot be read as {encoding}: {error}.", "Name another --encoding.") from error
+    if (nul := text.find("\0")) >= 0:
+        place = _place(text[:nul], data.find(b"\0"))
+        raise ScriptUnreadable(
+            f"{path} is not text: {place} is NUL.",
+            "Save it as UTF-8; for UTF-16 without a byte order mark, say --encoding utf-16-le.",
+        )
+    return text
+
+
+def _place(before: str, byte: int) -> str:
+    """
+    Name a place in a file by the line an editor shows and the byte, both counted from 1.
+    """
+    line = len(re.findall(r"\r\n?|\n", before)) + 1
+    return f"line {line}, byte {byte + 1}"

@@ -1,0 +1,335 @@
+"""
+The one door to Fish Audio: the SDK in, our types and our errors out.
+
+The SDK neither retries nor reads a response header, its exceptions cannot be unpickled, and a list in an error body escapes
+it as an `AttributeError`. So every answer is also seen by a hook on the HTTP client, and errors are told from what the
+service really said, whatever the SDK made of it.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+import httpx
+from fishaudio import AsyncFishAudio, ReferenceAudio, TTSConfig
+from fishaudio.types import Prosody
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.narration.errors import (
+    KeyRefused,
+    MoneyError,
+    NarrateError,
+    RateLimited,
+    RequestRefused,
+    ServiceAway,
+    ServiceUnavailable,
+    VoiceNotFound,
+)
+
+SAMPLE_RATE = 44_100
+"""Hz of every take: asked for in each request, and the rate narrations are made at."""
+
+PAGE = 100
+"""Voices on a page of a listing: the most the API gives at once."""
+
+PAGES = 10
+"""Pages read of one listing: the API shows about its first 1,000 entries."""
+
+MANAGEMENT_SECONDS = 60
+"""Total deadline of a request that is not speech; creating a voice was reported to take about 6 s."""
+
+
+class Delivery(BaseModel):
+    """
+    How the text is spoken.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Literal["s2.1-pro", "s2.1-pro-free", "s2-pro"] = Field(
+        default="s2.1-pro",
+        description="Speech model of Fish Audio; s2.1-pro-free costs nothing under fair use, the others 15 USD for a "
+        "million UTF-8 bytes. (s1 is not offered: it is retired on 2026-12-31 and swallows words in parentheses.)",
+    )
+    speed: float = Field(default=1.0, ge=0.5, le=2.0, description="Speaking rate, as a factor: 0.5 to 2.")
+    volume: float = Field(default=0.0, ge=-20, le=20, description="Change of level, in dB: -20 to 20.")
+    temperature: float = Field(
+        default=0.7, ge=0, le=1, description="Liveliness, 0 to 1: higher varies more, lower is steadier."
+    )
+    top_p: float = Field(default=0.7, ge=0, le=1, description="Nucleus sampling, 0 to 1: lower is steadier.")
+    read_numbers: bool = Field(
+        default=True, description="Let the service write out numbers and dates (English and Chinese) before it speaks."
+    )
+
+
+@dataclass(frozen=True)
+class Voice:
+    """
+    A voice at Fish Audio; *state* is `created`, `training`, `trained` or `failed` (or one nobody knows yet).
+    """
+
+    id: str
+    title: str
+    state: str
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    visibility: str = ""
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class InlineReference:
+    """
+    A reference sent along with each request: *audio* is a WAV file's bytes, *transcript* what is said in it.
+    """
+
+    audio: bytes
+    transcript: str
+
+
+_last_response: ContextVar[httpx.Response | None] = ContextVar("_last_response", default=None)
+
+
+class Speech:
+    """
+    An account at Fish Audio, reached with *key* at *base_url*; one for each event loop, used as `async with`.
+
+    *concurrency_limit* is how many requests the service last said the account may have in flight.
+    """
+
+    def __init__(self, *, key: str, base_url: str, connections: int = 10) -> None:
+        self.host = urlsplit(base_url).hostname or ""
+        self.concurrency_limit: int | None = None
+        limits = httpx.Limits(max_connections=connections + 5, max_keepalive_connections=connections + 5)
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=httpx.Timeout(120, connect=10, pool=None),
+            limits=limits,
+            event_hooks={"response": [self._remember]},
+        )
+        self._sdk = AsyncFishAudio(api_key=key, base_url=base_url, httpx_client=self._http)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def voices(self, *, tag: str | None = None) -> list[Voice]:
+        """
+        List the account's own voices, those with *tag* where one is given, newest first.
+        """
+        found: dict[str, Voice] = {}
+        for page in range(1, PAGES + 1):
+            async with self._asking(f"listing voices (page {page})"):
+                options = {"tags": [tag]} if tag else {}
+                await _despite_parsing(
+                    self._sdk.voices.list(self_only=True, page_size=PAGE, page_number=page, sort_by="created_at", **options)
+                )
+                items = _json()["items"]
+                found |= {voice.id: voice for voice in map(_voice, items) if not tag or tag in voice.tags}
+            if len(items) < PAGE:
+                break
+        return list(found.values())
+
+    async def voice(self, voice_id: str) -> Voice:
+        """
+        Look at one voice; `VoiceNotFound` where there is none by that id, or it is another account's private one.
+        """
+        if not re.fullmatch(r"[\w-]+", voice_id, re.ASCII):
+            raise VoiceNotFound.by_id(voice_id)
+        async with self._asking(f"looking at voice {voice_id}"):
+            await _despite_parsing(self._sdk.voices.get(voice_id))
+            return _voice(_json())
+
+    async def create_voice(
+        self, *, title: str, wav: bytes, transcript: str | None, tags: Sequence[str], description: str
+    ) -> Voice:
+        """
+        Create a private voice from a WAV file's bytes. Not idempotent: look before calling, and before calling again.
+        """
+        async with self._asking(f"creating the voice “{title}”"):
+            await _despite_parsing(
+                self._sdk.voices.create(
+                    title=title,
+                    voices=[wav],
+                    description=description,
+                    texts=[transcript] if transcript else None,
+                    tags=list(tags),
+                    visibility="private",
+                    train_mode="fast",
+                    enhance_audio_quality=True,
+                )
+            )
+            return _voice(_json())
+
+    async def delete_voice(self, voice_id: str) -> None:
+        """
+        Delete a voice of the account for good.
+        """
+        await self.voice(voice_id)
+        async with self._asking(f"deleting voice {voice_id}"):
+            await self._sdk.voices.delete(voice_id)
+
+    async def credit(self) -> Decimal:
+        """
+        Read what the API wallet holds, in USD; it lags what was spent by up to half a minute.
+        """
+        async with self._asking("reading the wallet"):
+            await _despite_parsing(self._sdk.account.get_credits())
+            return Decimal(_json()["credit"])
+
+    async def speak(self, text: str, *, voice: Voice | InlineReference, delivery: Delivery, deadline: float) -> bytes:
+        """
+        Have *text* spoken within *deadline* seconds in all: a WAV file's bytes, whose header says nothing of its length.
+        """
+        async with self._asking("speaking", deadline=deadline):
+            return bytes(await self._sdk.tts.convert(text=text, model=delivery.model, config=_config(voice, delivery)))
+
+    async def _remember(self, response: httpx.Response) -> None:
+        """
+        Keep the response of this task's request (with its body where it tells of an error), and the limit it tells.
+        """
+        _last_response.set(response)
+        told = response.headers.get("ratelimit-limit-concurrency", "")
+        if told.isdecimal() and int(told) > 0:
+            self.concurrency_limit = int(told)
+        if response.is_error:
+            await response.aread()
+
+    @asynccontextmanager
+    async def _asking(self, doing: str, *, deadline: float = MANAGEMENT_SECONDS) -> AsyncIterator[None]:
+        """
+        Bound a request by a total deadline, and translate whatever it raises.
+        """
+        _last_response.set(None)
+        try:
+            async with asyncio.timeout(deadline):
+                yield
+        except NarrateError:
+            raise
+        except Exception as error:
+            raise _translated(error, doing) from error
+
+
+def _config(voice: Voice | InlineReference, delivery: Delivery) -> TTSConfig:
+    """
+    Say every parameter out loud: the SDK's defaults differ from the API's.
+    """
+    inline = [ReferenceAudio(audio=voice.audio, text=voice.transcript)] if isinstance(voice, InlineReference) else []
+    return TTSConfig(
+        format="wav",
+        sample_rate=SAMPLE_RATE,
+        opus_bitrate=-1000,
+        normalize=delivery.read_numbers,
+        chunk_length=300,
+        latency="normal",
+        reference_id=voice.id if isinstance(voice, Voice) else None,
+        references=inline,
+        prosody=Prosody(speed=delivery.speed, volume=delivery.volume),
+        top_p=delivery.top_p,
+        temperature=delivery.temperature,
+    )
+
+
+async def _despite_parsing(call: Any) -> None:
+    """
+    Await an SDK call whose answer is read from the response itself.
+
+    NOTE: one voice the SDK's types do not know (`train_mode` "full", a new state) fails a whole page of it.
+    """
+    try:
+        await call
+    except ValueError:
+        response = _last_response.get()
+        if response is None or not response.is_success:
+            raise
+
+
+def _json() -> Any:
+    response = _last_response.get()
+    if response is None:
+        raise ValueError("there is no answer")
+    return response.json()
+
+
+def _voice(raw: dict[str, Any]) -> Voice:
+    return Voice(
+        id=raw["_id"],
+        title=raw["title"],
+        state=raw["state"],
+        tags=tuple(raw.get("tags") or ()),
+        description=raw.get("description") or "",
+        visibility=raw.get("visibility") or "",
+        created_at=raw.get("created_at") or "",
+    )
+
+
+def _translated(error: Exception, doing: str) -> NarrateError:
+    """
+    Make our error of what the service said, or of what kept it from answering.
+    """
+    response = _last_response.get()
+    if response is not None and not response.is_success:
+        return _from_status(response, doing)
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return ServiceAway(f"While {doing}: no connection to the service ({error}).", billed=False)
+    if isinstance(error, TimeoutError):
+        return ServiceUnavailable(f"While {doing}: no complete answer within the deadline.")
+    if isinstance(error, httpx.TransportError):
+        return ServiceUnavailable(f"While {doing}: the connection broke ({type(error).__name__}: {error}).")
+    if response is not None:
+        return ServiceUnavailable(f"While {doing}: the answer is not what the API documents ({type(error).__name__}).")
+    return RequestRefused(f"While {doing}: the request cannot be made ({type(error).__name__}: {error}).")
+
+
+def _from_status(response: httpx.Response, doing: str) -> NarrateError:
+    status, said = response.status_code, _message(response)
+    fact = f"While {doing}: the service answered {status} ({said})."
+    if "reference not found" in said.lower():
+        return VoiceNotFound(fact, "`narrate voices list` shows the account's voices.")
+    match status:
+        case 401 | 403:
+            return KeyRefused(fact, "Check FISH_API_KEY, and that the key may do this.")
+        case 402:
+            return MoneyError(fact, "Top up the API wallet at https://fish.audio/app/developers, then run again.")
+        case 404:
+            return VoiceNotFound(fact, "`narrate voices list` shows the account's voices.")
+        case 429:
+            return RateLimited(fact, retry_after=_retry_after(response), billed=False)
+        case 408 | 425:
+            return ServiceUnavailable(fact)
+        case 502 | 503 | 504:
+            return ServiceAway(fact, retry_after=_retry_after(response), billed=False)
+        case _ if status >= 500:
+            return ServiceUnavailable(fact, retry_after=_retry_after(response), billed=False)
+    return RequestRefused(fact, "Another attempt would be refused as well.")
+
+
+def _message(response: httpx.Response) -> str:
+    """
+    Shorten what an error answer says to one line of at most 300 characters.
+    """
+    try:
+        said = response.json()
+        said = said.get("message") or said.get("detail") or said if isinstance(said, dict) else said
+    except ValueError:
+        said = response.content.decode("utf-8", "replace")
+    return re.sub(r"\s+", " ", str(said)).strip()[:300] or response.reason_phrase
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """
+    Read `Retry-After` in seconds; the HTTP-date form was never seen from this service and is ignored.
+    """
+    told = response.headers.get("retry-after", "")
+    return float(told) if re.fullmatch(r"\d+(\.\d+)?", told) else None

@@ -1,0 +1,151 @@
+"""
+The take store: audio by the digest of everything that shaped it.
+
+A take is `ab/abcd….flac`, written to a temporary file, flushed, fsynced and renamed, so that a file by that name is whole. It
+carries the SHA-256 of its samples, which every reading checks: a take with a flipped bit counts as not there.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import soundfile
+
+from flows.narration import ffmpeg
+from flows.narration.errors import NarrateError, UsageError
+from flows.narration.files import replacing
+from flows.narration.judge import Heard, Samples
+from flows.narration.speech import SAMPLE_RATE, Delivery, InlineReference, Voice
+
+SCHEMA = 1
+"""Raised when what is sent for the same parameters changes: every take is then recorded anew."""
+
+BLOCK = SAMPLE_RATE * 2
+"""Samples read at once."""
+
+
+class TakeDamaged(NarrateError):
+    """
+    The take *key* on disk is not what was stored; it counts as not there.
+    """
+
+    def __init__(self, fact: str, key: str) -> None:
+        super().__init__(fact)
+        self.args = (fact, key)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Take:
+    """
+    A take in the store, of *samples* samples at `SAMPLE_RATE`.
+    """
+
+    key: str
+    samples: int
+
+    @property
+    def seconds(self) -> float:
+        """
+        Length in seconds.
+        """
+        return self.samples / SAMPLE_RATE
+
+
+def voice_key(voice: Voice | InlineReference) -> str:
+    """
+    Name the voice as a take's key does: its id, or the digest of the inline reference.
+    """
+    if isinstance(voice, Voice):
+        return voice.id
+    digest = hashlib.sha256(hashlib.sha256(voice.audio).digest() + voice.transcript.encode())
+    return f"inline-{digest.hexdigest()}"
+
+
+def take_key(text: str, *, voice: str, delivery: Delivery, host: str, retake: int = 0) -> str:
+    """
+    Digest (SHA-256, hex) of everything that shapes a take of *text*: neither the script's name nor its place in it.
+
+    *host* is the API's, so that a stand-in's take never ships as a real one.
+    """
+    shape = {"schema": SCHEMA, "text": text, "voice": voice, "host": host, "retake": retake, **delivery.model_dump()}
+    return hashlib.sha256(json.dumps(shape, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def local_folder(uri: str) -> Path:
+    """
+    Turn `--takes` into a folder: a path, or a `file:` URI.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme == "file":
+        return Path(unquote(urlsplit(uri).path))
+    if len(scheme) > 1:
+        raise UsageError(f"A take store at {scheme}: is not supported yet.", "Give --takes a folder.")
+    return Path(uri)
+
+
+class TakeStore:
+    """
+    Takes in a local *folder*, which is made when the first take is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, key: str) -> Take | None:
+        """
+        Return the take if it is there; its samples are checked when they are read.
+        """
+        try:
+            return Take(key=key, samples=soundfile.info(self._path(key)).frames)
+        except soundfile.LibsndfileError:
+            return None
+
+    def keep(self, key: str, heard: Heard) -> Take:
+        """
+        Store what was heard, at `SAMPLE_RATE` whatever rate it came at.
+        """
+        samples = heard.samples
+        if heard.sample_rate != SAMPLE_RATE:
+            samples = ffmpeg.resample(samples, source_rate=heard.sample_rate, target_rate=SAMPLE_RATE)
+        path = self._path(key)
+        with (
+            replacing(path) as temporary,
+            soundfile.SoundFile(temporary, "w", SAMPLE_RATE, 1, format="FLAC", subtype="PCM_16") as flac,
+        ):
+            flac.comment = _digest(samples)
+            flac.write(samples)
+        return Take(key=key, samples=len(samples))
+
+    def read(self, key: str) -> Iterator[Samples]:
+        """
+        Yield a take's samples, block by block; `TakeDamaged` at the end if they are not those that were kept.
+        """
+        digest = hashlib.sha256()
+        try:
+            with soundfile.SoundFile(self._path(key)) as flac:
+                kept = flac.comment
+                for block in flac.blocks(BLOCK, dtype="int16"):
+                    digest.update(block.tobytes())
+                    yield block
+        except soundfile.LibsndfileError as error:
+            raise TakeDamaged(f"The take {key} cannot be read ({error}).", key) from error
+        if digest.hexdigest() != kept:
+            raise TakeDamaged(f"The take {key} is not what was stored.", key)
+
+    def discard(self, key: str) -> None:
+        """
+        Remove a take that turned out to be damaged.
+        """
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.flac"
+
+
+def _digest(samples: Samples) -> str:
+    return hashlib.sha256(np.ascontiguousarray(samples).tobytes()).hexdigest()

@@ -1,0 +1,150 @@
+"""
+The take store: keys, and what is on disk after whatever happened.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from flows.narration.errors import UsageError
+from flows.narration.judge import Heard
+from flows.narration.speech import SAMPLE_RATE, Delivery, InlineReference, Voice
+from flows.narration.takes import TakeDamaged, TakeStore, local_folder, take_key, voice_key
+
+KEY = "ab" + "0" * 62
+
+
+def _tone(seconds: float, *, rate: int = SAMPLE_RATE) -> Heard:
+    time = np.arange(round(seconds * rate)) / rate
+    return Heard(samples=(8000 * np.sin(2 * np.pi * 220 * time)).astype(np.int16), sample_rate=rate)
+
+
+def test_a_key_is_the_same_for_ever() -> None:
+    """
+    A key that changed by accident would record everything anew, and bill it.
+    """
+    key = take_key("Hello.", voice="v", delivery=Delivery(), host="api.fish.audio")
+
+    assert "7734902a08ade3c822d2a3587c891956a2cf711b277682e62e3406c861d3295e" == key
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"text": "Hello!"},
+        {"voice": "w"},
+        {"host": "127.0.0.1"},
+        {"retake": 1},
+        *({"delivery": Delivery(**{name: value})} for name, value in {
+            "model": "s2-pro", "speed": 1.1, "volume": 1.0, "temperature": 0.6, "top_p": 0.6, "read_numbers": False,
+        }.items()),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_all_that_shapes_a_take_is_in_its_key(other: dict[str, object]) -> None:
+    """
+    Two takes that may sound different never share a key.
+    """
+    shape: dict[str, object] = {"text": "Hello.", "voice": "v", "delivery": Delivery(), "host": "api.fish.audio"}
+
+    assert take_key(**shape) != take_key(**(shape | other))  # type: ignore[arg-type]  # built from parts on purpose
+
+
+def test_an_inline_reference_is_named_by_its_content() -> None:
+    """
+    The same recording with another transcript is another voice to the service.
+    """
+    keys = {voice_key(InlineReference(b"a", "x")), voice_key(InlineReference(b"a", "y")), voice_key(InlineReference(b"b", "x"))}
+
+    assert 3 == len(keys)
+    assert "id" == voice_key(Voice(id="id", title="t", state="trained"))
+
+
+def test_a_take_is_read_back_as_it_was_kept(tmp_path: Path) -> None:
+    """
+    Takes are lossless.
+    """
+    store, heard = TakeStore(tmp_path), _tone(3.3)
+
+    take = store.keep(KEY, heard)
+
+    assert take == store.find(KEY)
+    assert np.array_equal(heard.samples, np.concatenate(list(store.read(KEY))))
+    assert ["ab", f"ab/{KEY}.flac"] == sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+
+
+def test_another_sample_rate_is_brought_to_ours(tmp_path: Path) -> None:
+    """
+    A service that ignores the rate asked for must not make chipmunks.
+    """
+    take = TakeStore(tmp_path).keep(KEY, _tone(1.0, rate=24_000))
+
+    assert 1.0 == pytest.approx(take.seconds, abs=0.001)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    """
+    A damaged take is recorded anew instead of being shipped.
+    """
+    store = TakeStore(tmp_path)
+    store.keep(KEY, _tone(1.0))
+    path = tmp_path / "ab" / f"{KEY}.flac"
+    data = bytearray(path.read_bytes())
+    data[-200] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(TakeDamaged) as damaged:
+        list(store.read(KEY))
+
+    assert KEY == damaged.value.key
+
+
+def test_a_take_with_other_sound_is_noticed(tmp_path: Path) -> None:
+    """
+    Also a whole FLAC file is no take if it is not the one that was kept.
+    """
+    store = TakeStore(tmp_path)
+    store.keep(KEY, _tone(1.0))
+    soundfile.write(tmp_path / "ab" / f"{KEY}.flac", _tone(0.5).samples, SAMPLE_RATE)
+
+    with pytest.raises(TakeDamaged):
+        list(store.read(KEY))
+
+
+def test_nothing_half_written_bears_a_name_of_a_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A full disk in the middle of a write leaves the store as it was.
+    """
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)  # a real full disk would need a file system of its own
+
+    with pytest.raises(OSError, match="No space"):
+        TakeStore(tmp_path).keep(KEY, _tone(1.0))
+    assert [] == list((tmp_path / "ab").iterdir())
+
+
+def test_a_discarded_take_is_gone(tmp_path: Path) -> None:
+    """
+    What is damaged is recorded anew.
+    """
+    store = TakeStore(tmp_path)
+    store.keep(KEY, _tone(1.0))
+
+    store.discard(KEY)
+
+    assert store.find(KEY) is None
+
+
+def test_a_take_store_elsewhere_is_refused_in_words() -> None:
+    """
+    What is not supported says so instead of making a folder named `s3:`.
+    """
+    assert Path("/srv/takes") == local_folder("file:///srv/takes")
+    assert Path("takes") == local_folder("takes")
+    with pytest.raises(UsageError, match="s3"):
+        local_folder("s3://bucket/takes")
