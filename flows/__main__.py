@@ -1,0 +1,31 @@
+"""
+The command line's edge: parse, call, one sentence and an exit code.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from flows import commands
+from flows.narration.errors import ExitCode, NarrateError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run a command and return its exit code; only a fault of the program itself shows a traceback.
+    """
+    arguments = commands.parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except NarrateError as error:
+        print(f"narrate: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print("narrate: interrupted. What was recorded is kept; run the same command again to go on.", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return int(ExitCode.FAULT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""
+The first half of the main path, by itself: a reference becomes a voice, ready to narrate.
+
+The work is done downstairs, in `flows.narration.reference` and `flows.narration.voice`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.settings import Output, VoiceChoice, from_environment
+from flows.steps import cast_voice
+
+
+def _run_name() -> str:
+    """
+    Name a run after whose voice it clones.
+    """
+    voice = VoiceChoice.model_validate(flow_run.get_parameters()["voice"])
+    return f"clone {voice.voice_title or voice.voice_id or Path(voice.reference[0]).stem}"
+
+
+@flow(name="clone-voice", flow_run_name=_run_name)
+async def clone_voice(voice: VoiceChoice, output: Output = from_environment(Output)) -> dict[str, Any]:
+    """
+    Clone a voice, or find the one made from the same recordings before, and wait until it is trained.
+
+    Args:
+        voice: Whose voice; only clone one whose owner consents.
+        output: Where the checked reference is kept, in the folder `.voice`.
+    """
+    _, entry = await cast_voice(voice, folder=Path(output.out) / ".voice")
+    return entry.model_dump()

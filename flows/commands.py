@@ -1,0 +1,283 @@
+"""
+The commands: their options, made from the knobs of `flows.settings`, and what each calls.
+
+Whatever a command can refuse without Prefect it refuses before Prefect is imported, which takes a second, and before a
+server is started, which takes ten.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from flows import settings
+from flows.narration import plan
+from flows.narration.errors import ExitCode, UsageError
+from flows.narration.manifest import RUN, Manifest
+from flows.narration.speech import Delivery, Speech, Voice
+from flows.narration.takes import TakeStore, local_folder, take_key
+from flows.narration.voice import REFERENCE_TAG
+from flows.settings import Limits, Output, Scripts, Settings, VoiceChoice, VoiceKnobs
+
+DATA = Path(__file__).parents[1] / "data"
+"""The example scripts and reference of a checkout."""
+
+CONSENT = "Only clone a voice whose owner consents: Fish Audio requires it, and so do many laws. Voices are created private."
+
+DEMO_KEY = "sandbox"
+
+
+def parser() -> argparse.ArgumentParser:
+    """
+    Make the parser of all commands.
+    """
+    top = argparse.ArgumentParser(
+        prog="narrate",
+        description="Clone a voice once through Fish Audio, then narrate folders of scripts with it.",
+        epilog="Environment: FISH_API_KEY, FISH_BASE_URL, and NARRATE_… for each option. " + CONSENT,
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    demo = _command(commands, "demo", _demo, "Narrate data/scripts with the sandbox, into data/demo: no key, no cost.")
+    demo.add_argument("--voice", choices=["neural", "quick"], default="neural", help="Voice of the sandbox. Default: neural.")
+    _json(demo)
+
+    run = _command(commands, "run", _run, "Narrate a script or a folder of scripts.", epilog=CONSENT)
+    run.add_argument("scripts", metavar="SCRIPTS", help=_help(Scripts.model_fields["scripts"]))
+    _options(run, Settings, but=("scripts",))
+    run.add_argument("--yes", action="store_true", help="Ask nothing. (This command asks nothing anyway.)")
+    _json(run)
+
+    estimate = _command(commands, "estimate", _estimate, "Tell what narrating would cost; sends nothing, needs no key.")
+    estimate.add_argument("scripts", metavar="SCRIPTS", help=_help(Scripts.model_fields["scripts"]))
+    _options(estimate, Settings, but=("scripts", *Limits.model_fields, *(set(VoiceKnobs.model_fields) - {"voice_id"})))
+    _json(estimate)
+
+    _voices(commands)
+
+    sandbox = _command(commands, "sandbox", _sandbox, "Run the stand-in of the Fish Audio API until stopped.")
+    sandbox.add_argument("--port", type=int, default=8400, help="Port to listen at, 0 picks one. Default: 8400.")
+    sandbox.add_argument("--voice", choices=["neural", "quick"], default="neural", help="How it speaks. Default: neural.")
+    sandbox.add_argument("--state", type=Path, metavar="DIR", help="Folder its voices are kept in. Default: memory.")
+    return top
+
+
+def _voices(commands: Any) -> None:
+    voices = commands.add_parser("voices", help="List, show or delete the account's voices.", description=CONSENT)
+    actions = voices.add_subparsers(metavar="ACTION", required=True)
+    _json(_command(actions, "list", _voices_list, "List the account's voices, and which reference each was made from."))
+    show = _command(actions, "show", _voices_show, "Show one voice.")
+    show.add_argument("voice_id", metavar="ID")
+    _json(show)
+    delete = _command(actions, "delete", _voices_delete, "Delete voices for good.")
+    delete.add_argument("voice_ids", metavar="ID", nargs="+")
+    delete.add_argument("--yes", action="store_true", help="Do not ask first.")
+
+
+def _command(commands: Any, name: str, call: Any, about: str, **more: Any) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about, **more)
+    made.set_defaults(command=call)
+    return made
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="Print the result as JSON on standard output.")
+
+
+def _options(command: argparse.ArgumentParser, knobs: type[Settings], *, but: Sequence[str]) -> None:
+    """
+    Give *command* an option for each knob; one that is not given stays with the environment or its default.
+    """
+    for name, knob in knobs.model_fields.items():
+        if name not in but:
+            command.add_argument(
+                f"--{name.replace('_', '-')}", help=_help(knob), default=argparse.SUPPRESS, **_kind(name, knob)
+            )
+
+
+def _kind(name: str, knob: FieldInfo) -> dict[str, Any]:
+    if knob.annotation is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(knob.annotation) is list:
+        return {"nargs": "+", "metavar": "FILE"}
+    if get_origin(knob.annotation) is Literal:
+        return {"choices": get_args(knob.annotation)}
+    return {"metavar": name.rpartition("_")[2].upper()}
+
+
+def _help(knob: FieldInfo) -> str:
+    default = knob.get_default(call_default_factory=True)
+    told = "" if knob.is_required() or default in (None, [], False) else f" Default: {default}."
+    return f"{knob.description}{told}".replace("%", "%%")
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
+    return settings.checked(Settings, given)
+
+
+def _survey(knobs: Settings) -> plan.Survey:
+    return plan.survey(
+        Path(knobs.scripts),
+        out=Path(knobs.out),
+        sound=knobs.group(Output),
+        cutting=knobs.group(Scripts),
+        encoding=knobs.encoding,
+    )
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from flows import studio
+
+    if not (DATA / "scripts").is_dir():
+        raise UsageError("The example scripts are not here.", "Run `narrate demo` in a checkout of the project.")
+    out = DATA / "demo"
+    knobs = settings.checked(
+        Settings,
+        {"scripts": str(DATA / "scripts"), "reference": [str(DATA / "reference.wav")], "out": str(out), "voice_title": "Demo"},
+    )
+    _say("A stand-in of the Fish Audio API speaks here: its voice only leans towards the reference, it is no clone of it.")
+    with studio.sandbox(voice=arguments.voice, state=out / ".sandbox") as address:
+        settings.use_account(base_url=address, api_key=DEMO_KEY)
+        code = _narrate(knobs, as_json=arguments.json)
+    if code == ExitCode.OK:
+        _say(f"Listen: the narrations are in {out}.")
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    return _narrate(_settings(arguments), as_json=arguments.json)
+
+
+def _narrate(knobs: Settings, *, as_json: bool) -> int:
+    """
+    Refuse what can be refused, then run the flow beside a view of its progress.
+    """
+    groups = [knobs.group(kind) for kind in (Scripts, VoiceChoice, Delivery, Output, Limits)]
+    _survey(knobs)
+    settings.account().key  # noqa: B018  # refuses a missing key
+    settings.prepare_prefect()
+    if settings.prefect_api():
+        return _flow(groups, as_json=as_json)
+
+    from flows.studio import History
+
+    history = History()
+    settings.use_prefect_api(history.url)
+    return _flow(groups, as_json=as_json, when=history.wait)
+
+
+def _flow(groups: Sequence[BaseModel], *, as_json: bool, when: Callable[[], None] = lambda: None) -> int:
+    """
+    Import Prefect, which takes a second, and run the flow *when* its server is there.
+    """
+    from flows import running
+
+    when()
+    return running.run(groups, as_json=as_json)
+
+
+def _estimate(arguments: argparse.Namespace) -> int:
+    knobs = _settings(arguments)
+    survey = _survey(knobs)
+    voice_id = knobs.voice_id or _last_voice(Path(knobs.out))
+    store = TakeStore(local_folder(knobs.takes) if knobs.takes else Path(knobs.out) / ".takes")
+    delivery, host = knobs.group(Delivery), settings.account().host
+
+    def key_of(text: str) -> str:
+        return take_key(text, voice=str(voice_id), delivery=delivery, host=host)
+
+    told = plan.estimate(
+        survey,
+        model=knobs.model,
+        speed=knobs.speed,
+        store=store if voice_id else None,
+        key_of=key_of if voice_id else None,
+    )
+    if arguments.json:
+        print(json.dumps(asdict(told)))
+    else:
+        print("\n".join(_estimate_lines(told, scripts=len(survey.readings), model=knobs.model)))
+    return ExitCode.OK
+
+
+def _estimate_lines(told: plan.Estimate, *, scripts: int, model: str) -> Iterator[str]:
+    yield f"{scripts} scripts, {told.segments} segments, {told.characters} characters, about {told.hours:.2f} hours."
+    yield f"{told.bytes} bytes to send once, {told.bytes_covered or 0} of them recorded already."
+    yield f"{told.usd:.4f} USD with {model}."
+
+
+def _last_voice(out: Path) -> str | None:
+    last = Manifest.read(out / RUN)
+    return last.voice.id if last and last.voice else None
+
+
+def _voices_list(arguments: argparse.Namespace) -> int:
+    found = _ask(lambda speech: speech.voices())
+    if arguments.json:
+        print(json.dumps([asdict(voice) for voice in found], ensure_ascii=False))
+    else:
+        for voice in found:
+            print(f"{voice.id}  {voice.state:<8}  {_made_from(voice):<16}  {voice.title}")
+        _say(f"{len(found)} voices.")
+    return ExitCode.OK
+
+
+def _voices_show(arguments: argparse.Namespace) -> int:
+    voice = _ask(lambda speech: speech.voice(arguments.voice_id))
+    if arguments.json:
+        print(json.dumps(asdict(voice), ensure_ascii=False))
+    else:
+        for name, value in asdict(voice).items():
+            print(f"{name}: {', '.join(value) if isinstance(value, tuple) else value}")
+    return ExitCode.OK
+
+
+def _voices_delete(arguments: argparse.Namespace) -> int:
+    if not arguments.yes:
+        if not sys.stdin.isatty():
+            raise UsageError("Deleting a voice cannot be undone.", "Add --yes where nobody can be asked.")
+        if input(f"Delete {len(arguments.voice_ids)} voice(s) for good? [y/N] ").strip().lower() not in ("y", "yes"):
+            return ExitCode.OK
+    for voice_id in arguments.voice_ids:
+        _ask(lambda speech, voice_id=voice_id: speech.delete_voice(voice_id))
+        _say(f"Deleted {voice_id}.")
+    return ExitCode.OK
+
+
+def _made_from(voice: Voice) -> str:
+    """
+    First digits of the digest of the reference a voice was made from, or a dash.
+    """
+    return next((tag.removeprefix(REFERENCE_TAG) for tag in voice.tags if tag.startswith(REFERENCE_TAG)), "-")
+
+
+def _ask(question: Any) -> Any:
+    """
+    Ask the service one thing.
+    """
+    account = settings.account()
+
+    async def asked() -> Any:
+        async with Speech(key=account.key, base_url=account.base_url) as speech:
+            return await question(speech)
+
+    return asyncio.run(asked())
+
+
+def _sandbox(arguments: argparse.Namespace) -> int:
+    from flows.sandbox.server import serve
+
+    serve(port=arguments.port, voice=arguments.voice, state=arguments.state)
+    return ExitCode.OK
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

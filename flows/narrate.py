@@ -1,0 +1,53 @@
+"""
+The main path: one voice, a folder of scripts, a narration of each.
+
+The work is done downstairs, in `flows.narration`; each task and its policy stand in `flows.tasks`. On a command line:
+`narrate run SCRIPTS --reference FILE`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.narration.speech import Delivery
+from flows.settings import Limits, Output, Scripts, VoiceChoice, from_environment
+from flows.steps import begin, cast_voice, record_all, reported
+
+
+def _run_name() -> str:
+    """
+    Name a run after what it narrates and whose voice.
+    """
+    given: dict[str, Any] = flow_run.get_parameters()
+    scripts, voice = Scripts.model_validate(given["scripts"]), VoiceChoice.model_validate(given["voice"])
+    who = voice.voice_title or voice.voice_id or Path(voice.reference[0]).stem
+    return f"narrate {Path(scripts.scripts).name} as {who}"
+
+
+@flow(name="narrate", flow_run_name=_run_name)
+async def narrate(
+    scripts: Scripts,
+    voice: VoiceChoice,
+    speech: Delivery = from_environment(Delivery),
+    output: Output = from_environment(Output),
+    limits: Limits = from_environment(Limits),
+) -> dict[str, Any]:
+    """
+    Narrate every script of a folder in one voice, sending only what was never recorded before.
+
+    Only clone a voice whose owner consents. The result is the run's manifest, as in `run.json`.
+
+    Args:
+        scripts: What is narrated.
+        voice: Whose voice narrates; only clone one whose owner consents.
+        speech: How the text is spoken.
+        output: What is made, and where.
+        limits: What may be spent, in money and in patience.
+    """
+    production = begin(scripts=scripts, speech=speech, output=output, limits=limits)
+    async with reported(production):
+        cast, entry = await cast_voice(voice, folder=Path(output.out) / ".voice")
+        await record_all(production, cast, entry, limits=limits)
+    return production.result

@@ -1,0 +1,225 @@
+"""
+Every knob: type, default, unit, one sentence. The only reader of the environment, and what sets it for Prefect.
+
+The groups below are the parameters of the flows, so that the form in the Prefect UI explains itself; `Settings` is all of
+them together, each with an option of the command line and a variable `NARRATE_…`.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flows.narration.assemble import Sound
+from flows.narration.errors import KeyRefused, UsageError
+from flows.narration.recorder import Patience
+from flows.narration.segments import Cutting
+from flows.narration.speech import Delivery
+
+Group = TypeVar("Group", bound=BaseModel)
+
+HOSTED_API = "https://api.fish.audio"
+
+PREFECT = {
+    # Unbatched, the embedded server loses task runs when a flow ends: 170 of 200 were kept, batched all of them.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
+    # In memory, a lease held while the server restarts is never given back.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # A cold start on two busy cores takes longer than the 20 s that are the default.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+"""What Prefect is set to wherever a command is started from; the same as in `prefect.toml`, and any of it may be overridden."""
+
+
+class Scripts(Cutting):
+    """
+    What is narrated.
+    """
+
+    scripts: str = Field(
+        min_length=1,
+        description="Folder of .txt and .md files, or one such file. A folder is walked in natural order, subfolders too.",
+        examples=["data/scripts", "/srv/books/my-novel"],
+    )
+    encoding: str | None = Field(
+        default=None, description="Encoding of scripts that are neither UTF-8 nor carry a byte order mark, for example cp1252."
+    )
+
+
+class VoiceKnobs(BaseModel):
+    """
+    The knobs of `VoiceChoice`, which holds them to each other.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reference: list[str] = Field(
+        default=[],
+        description="Recordings of the speaker, 10 to 270 seconds in all (wav, flac, mp3, m4a, ogg, opus, webm, aiff). The "
+        "speaker must consent to the cloning.",
+        examples=[["data/reference.wav"]],
+    )
+    transcript: str | None = Field(
+        default=None, description="What is said in the recordings, word for word; by default reference.txt beside the first."
+    )
+    voice_id: str | None = Field(
+        default=None, pattern=r"^[\w-]+$", description="Id of a voice at Fish Audio: it is used, and none is created."
+    )
+    voice_title: str | None = Field(
+        default=None, max_length=100, description="Name of the voice in the account; by default that of the first recording."
+    )
+    instant: bool = Field(
+        default=False, description="Create no voice, but send the recording and its transcript with each request."
+    )
+    poll_interval: float = Field(default=5.0, gt=0, le=300, description="Seconds between two looks at a voice in training.")
+    training_timeout: float = Field(default=300.0, ge=0, le=86_400, description="Seconds a voice may take until it is trained.")
+
+
+class VoiceChoice(VoiceKnobs):
+    """
+    Whose voice narrates: a new one made from recordings, or one that is there. Only clone a voice whose owner consents.
+    """
+
+    @model_validator(mode="after")
+    def _one_voice(self) -> Self:
+        if bool(self.reference) == bool(self.voice_id):
+            raise ValueError("give either recordings (--reference) or the id of a voice (--voice-id), one of the two")
+        if self.instant and self.voice_id:
+            raise ValueError("--instant sends a recording along: it goes with --reference, not with --voice-id")
+        return self
+
+
+class Output(Sound):
+    """
+    What is made, and where.
+    """
+
+    out: str = Field(default="data/audio", min_length=1, description="Folder the narrations go to, mirroring the scripts.")
+    takes: str | None = Field(default=None, description="Folder of the take store; by default .takes in the output folder.")
+
+
+class Limits(Patience):
+    """
+    What may be spent, in money and in patience.
+    """
+
+    budget: float | None = Field(default=None, ge=0, description="USD that this run may cost at most; no limit by default.")
+
+
+class Settings(Limits, Output, Delivery, VoiceKnobs, Scripts, BaseSettings):
+    """
+    Every knob, from options of the command line first and the environment second.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="NARRATE_", frozen=True, extra="ignore")
+
+    def group(self, kind: type[Group]) -> Group:
+        """
+        Pick the knobs of one group.
+        """
+        return checked(kind, {name: getattr(self, name) for name in kind.model_fields})
+
+
+class Account(BaseSettings):
+    """
+    The account at Fish Audio: read where it is used, so that a key never becomes a parameter that Prefect stores.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FISH_", frozen=True, extra="ignore")
+
+    api_key: SecretStr | None = Field(default=None, description="API key of the Fish Audio account.")
+    base_url: str = Field(default=HOSTED_API, pattern=r"^https?://[^/\s]+", description="Address of the API.")
+
+    @property
+    def key(self) -> str:
+        """
+        The key in plain text; `KeyRefused` where there is none.
+        """
+        if self.api_key is None or not self.api_key.get_secret_value().strip():
+            raise KeyRefused(
+                "There is no API key.", "Set FISH_API_KEY (https://fish.audio/app/api-keys), or try `narrate demo`."
+            )
+        return self.api_key.get_secret_value().strip()
+
+    @property
+    def host(self) -> str:
+        """
+        Host name of the API, a part of every take's key.
+        """
+        return urlsplit(self.base_url).hostname or ""
+
+
+def use_account(*, base_url: str, api_key: str) -> None:
+    """
+    Make this process, and what it starts, use another account.
+    """
+    os.environ |= {"FISH_BASE_URL": base_url, "FISH_API_KEY": api_key}
+
+
+def account() -> Account:
+    """
+    Read the account from the environment.
+    """
+    return checked(Account, {})
+
+
+def from_environment(kind: type[Group]) -> Group:
+    """
+    Make a group of knobs from its variables `NARRATE_…` and its defaults.
+    """
+    config = SettingsConfigDict(env_prefix="NARRATE_", frozen=True, extra="ignore")
+    reader: type[BaseModel] = type(kind.__name__, (kind, BaseSettings), {"model_config": config, "__module__": __name__})
+    return checked(kind, checked(reader, {}).model_dump())
+
+
+def checked(kind: type[Group], given: Mapping[str, Any]) -> Group:
+    """
+    Make *kind* of what was *given*; `UsageError` names every value that does not fit.
+    """
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        faults = "; ".join(_fault(detail) for detail in error.errors())
+        raise UsageError(f"{faults}.", "`narrate COMMAND --help` tells what each option takes.") from None
+
+
+def _fault(detail: Any) -> str:
+    """
+    Tell what is wrong with one value by the name a user knows it by.
+    """
+    message = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return str(message)
+    option = "--" + str(detail["loc"][0]).replace("_", "-")
+    return f"{option}: {message} (it was {detail['input']!r})"
+
+
+def prepare_prefect() -> None:
+    """
+    Set Prefect up as this project needs it; call before Prefect is imported. What is set already stays.
+    """
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)
+
+
+def prefect_api() -> str | None:
+    """
+    Address of a standing Prefect server, where one is configured by the environment.
+    """
+    return os.environ.get("PREFECT_API_URL")
+
+
+def use_prefect_api(url: str) -> None:
+    """
+    Have this process keep its run history at *url*; call before Prefect is imported.
+    """
+    os.environ["PREFECT_API_URL"] = url

@@ -1,0 +1,179 @@
+"""
+Stages that flows share: begin, cast the voice, record all, and report at whatever end.
+
+They order the tasks of `flows.tasks`; what is done in each is downstairs, in `flows.narration`.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from anyio import CancelScope
+from prefect import get_run_logger
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.runtime import flow_run
+
+from flows import settings
+from flows.narration import plan, report
+from flows.narration.errors import KeyRefused, MoneyError, NarrateError, UsageError
+from flows.narration.manifest import VoiceEntry
+from flows.narration.production import Order, Production, worst
+from flows.narration.reference import Reference
+from flows.narration.speech import Delivery, InlineReference, Speech, Voice
+from flows.narration.takes import TakeStore, local_folder
+from flows.settings import Limits, Output, Scripts, VoiceChoice
+from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
+
+
+async def cast_voice(choice: VoiceChoice, *, folder: Path) -> tuple[Voice | InlineReference, VoiceEntry]:
+    """
+    Have the voice a run asked for, ready to speak: normalize, create and wait, as far as each is needed.
+    """
+    title = choice.voice_title or Path(choice.reference[0]).stem if choice.reference else ""
+    reference = None if choice.voice_id else normalize_reference(choice.reference, choice.transcript, folder)
+    if reference is not None and choice.instant:
+        return await _instant(reference, title=title)
+    if reference is None:
+        voice_id, attached = str(choice.voice_id), True
+    else:
+        created, attached = await create_voice(reference, title)
+        voice_id = created.id
+    voice = await _waited(voice_id, choice)
+    entry = VoiceEntry(id=voice.id, title=voice.title, reference=reference.digest if reference else None, attached=attached)
+    await _show_voice(entry, state=voice.state, reference=reference)
+    return voice, entry
+
+
+async def _waited(voice_id: str, choice: VoiceChoice) -> Voice:
+    """
+    Look at the voice at once, then every interval, until it is trained or its time is up.
+    """
+    interval = min(choice.poll_interval, max(choice.training_timeout, 0.1))
+    looks = wait_for_voice.with_options(retries=math.ceil(choice.training_timeout / interval) + 1, retry_delay_seconds=interval)
+    deadline = asyncio.get_running_loop().time() + choice.training_timeout
+    return await looks(voice_id, deadline, choice.training_timeout)
+
+
+async def _instant(reference: Reference, *, title: str) -> tuple[InlineReference, VoiceEntry]:
+    if not reference.transcript:
+        raise UsageError(
+            "--instant needs the transcript of the reference: the service matches the one to the other.",
+            "Put it into reference.txt beside the recording, or give --transcript.",
+        )
+    inline = InlineReference(audio=reference.wav.read_bytes(), transcript=reference.transcript)
+    entry = VoiceEntry(id="inline", title=title, reference=reference.digest)
+    await _show_voice(entry, state="sent with each request", reference=reference)
+    return inline, entry
+
+
+async def _show_voice(entry: VoiceEntry, *, state: str, reference: Reference | None) -> None:
+    card = report.voice_card(entry, state=state, reference=reference)
+    await acreate_markdown_artifact(card, key="narrate-voice", description=f"The voice “{entry.title}”")
+
+
+def begin(*, scripts: Scripts, speech: Delivery, output: Output, limits: Limits) -> Production:
+    """
+    Read the scripts and refuse what a person must mend first; nothing is sent.
+    """
+    _tell_in_sentences()
+    settings.account()
+    out = Path(output.out)
+    survey = plan.survey(Path(scripts.scripts), out=out, sound=output, cutting=scripts, encoding=scripts.encoding)
+    logger = get_run_logger()
+    logger.info("%d scripts to narrate into %s.", len(survey.readings), out)
+    for left in survey.left_out:
+        logger.info("Left out %s: %s.", left.name, left.reason)
+    store = TakeStore(local_folder(output.takes) if output.takes else out / ".takes")
+    return Production(
+        Order(
+            survey=survey,
+            out=out,
+            store=store,
+            delivery=speech,
+            sound=output,
+            patience=limits,
+            budget_usd=limits.budget,
+        )
+    )
+
+
+@asynccontextmanager
+async def reported(production: Production) -> AsyncIterator[None]:
+    """
+    Write the manifest and the report at whatever end the block comes to.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except BaseException as error:
+        stopped = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
+        with CancelScope(shield=True):
+            await _report(production, state="cancelled" if stopped else "failed", error=None if stopped else str(error))
+        raise
+    await _report(production, state="completed")
+
+
+async def _report(
+    production: Production, *, state: Literal["completed", "failed", "cancelled"], error: str | None = None
+) -> None:
+    run_id = flow_run.get_id()
+    manifest = production.finish(state=state, flow_run_id=str(run_id) if run_id else None, error=error)
+    get_run_logger().info("%s", report.headline(manifest))
+    await acreate_markdown_artifact(report.run_report(manifest), key="narrate-report", description=report.headline(manifest))
+
+
+async def credit(speech: Speech) -> float | None:
+    """
+    Read the account's credit in USD; a wallet that cannot be read is a warning.
+    """
+    try:
+        return float(await speech.credit())
+    except (KeyRefused, MoneyError):
+        raise
+    except NarrateError as error:
+        get_run_logger().warning("The wallet cannot be read, so only --budget guards the spending. %s", error.fact)
+        return None
+
+
+async def record_all(production: Production, voice: Voice | InlineReference, entry: VoiceEntry, *, limits: Limits) -> None:
+    """
+    Narrate every script that is not there yet: a task run each, begun in reading order, all sharing one recorder.
+    """
+    async with open_speech(connections=limits.concurrency) as speech:
+        names = production.plan(voice=voice, entry=entry, host=speech.host)
+        if not names:
+            get_run_logger().info("Every narration is there already; nothing is sent.")
+            return
+        need = production.estimate()
+        if need.usd or need.bytes_covered != need.bytes:
+            production.check_money(credit_usd=await credit(speech))
+        async with production.recorder(speech=speech, voice=voice):
+            runs = []
+            for name in names:
+                await production.admit(name)
+                runs.append(asyncio.create_task(synthesize(name, production)))
+            ends = await asyncio.gather(*runs, return_exceptions=True)
+    error = worst([end for end in ends if isinstance(end, BaseException)], entries=list(production.entries.values()))
+    if error is not None:
+        raise error
+
+
+def _tell_in_sentences() -> None:
+    """
+    Keep tracebacks out of a run's log where an error of ours says it all; those of the program's own faults stay.
+    """
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logger = logging.getLogger(name)
+        if _without_traceback not in logger.filters:
+            logger.addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], NarrateError):
+        record.exc_info = None
+    return True

@@ -1,0 +1,90 @@
+"""
+Servers and workers as processes: the sandbox of `narrate demo`, and Prefect's embedded server.
+"""
+
+import atexit
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from flows.narration.errors import ServiceUnavailable
+
+STOP_SECONDS = 10
+HISTORY_SECONDS = 120
+
+
+@contextmanager
+def sandbox(*, voice: str, state: Path) -> Iterator[str]:
+    """
+    Run the sandbox as a process of its own while the block runs, and yield its address; its voices live on in *state*.
+    """
+    command = [sys.executable, "-m", "flows", "sandbox", "--port", "0", "--voice", voice, "--state", str(state)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, start_new_session=True)  # noqa: S603  # our own command
+    try:
+        yield _address(process)
+    finally:
+        process.terminate()
+        _ended(process)
+
+
+def _address(process: "subprocess.Popen[str]") -> str:
+    """
+    Read the line `ready URL`, or tell that the process ended without it.
+    """
+    for line in process.stdout or ():
+        if line.startswith("ready "):
+            return line.split()[1]
+    raise ServiceUnavailable("The sandbox did not start.", "`narrate sandbox` by itself shows why.")
+
+
+class History:
+    """
+    Prefect's embedded server, started ahead of need: it takes about ten seconds to come up.
+    """
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+            self._process = subprocess.Popen(  # noqa: S603  # our own command
+                [sys.executable, "-m", "flows.history", str(listener.fileno())],
+                stdin=subprocess.PIPE,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,  # Ctrl-C ends the run, which the server then still has to write down
+            )
+        # Registered before Prefect's own hooks, so it runs after them, when all they had to say has been sent.
+        atexit.register(self.stop)
+
+    def wait(self) -> None:
+        """
+        Return when it answers.
+        """
+        deadline = time.monotonic() + HISTORY_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health", timeout=HISTORY_SECONDS).is_success:
+                    return
+        raise ServiceUnavailable("Prefect's embedded server, which keeps the run history, did not start.")
+
+    def stop(self) -> None:
+        """
+        End it once everything was said to it.
+        """
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        _ended(self._process)
+
+
+def _ended(process: "subprocess.Popen[Any]") -> None:
+    try:
+        process.wait(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,123 @@
+"""
+Every task: its policy, and one call downstairs.
+
+No task caches its result in Prefect: voices are found again by the digest of their reference, audio by the digest of all that
+shaped it (`narration.takes`). A cache keyed by a task's inputs could neither tell a deleted voice nor survive a moved file.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+
+from flows import settings
+from flows.narration import reference as references
+from flows.narration import voice as voices
+from flows.narration.errors import ServiceUnavailable, VoiceNotReady, VoiceTimeout
+from flows.narration.manifest import ScriptEntry
+from flows.narration.production import Production
+from flows.narration.reference import Reference
+from flows.narration.speech import Speech, Voice
+
+
+def open_speech(*, connections: int = 5) -> Speech:
+    """
+    Open the door to Fish Audio for the account in the environment.
+    """
+    account = settings.account()
+    return Speech(key=account.key, base_url=account.base_url, connections=connections)
+
+
+async def _passing(_task: Task[..., Any], _run: TaskRun, state: State) -> bool:
+    """
+    Retry what a service out of reach caused.
+    """
+    return isinstance(state.data, ServiceUnavailable)
+
+
+async def _not_yet(_task: Task[..., Any], _run: TaskRun, state: State) -> bool:
+    """
+    Retry while a voice is not trained, until its time is up.
+    """
+    return isinstance(state.data, VoiceNotReady) and not isinstance(state.data, VoiceTimeout)
+
+
+@task(name="normalize-reference", cache_policy=NO_CACHE, persist_result=False)
+def normalize_reference(recordings: list[str], transcript: str | None, folder: Path) -> Reference:
+    """
+    Make one checked mono WAV of the recordings. Not retried: the same recordings give the same verdict.
+    """
+    clips = [Path(recording) for recording in recordings]
+    reference = references.normalize(clips, transcript=transcript or references.find_transcript(clips), folder=folder)
+    logger = get_run_logger()
+    logger.info(
+        "The reference has %.1f s of speech at %.1f dBFS, %.0f dB above its noise.",
+        reference.speech_seconds,
+        reference.levels.rms_dbfs,
+        reference.levels.snr_db,
+    )
+    for warning in reference.warnings:
+        logger.warning("%s", warning)
+    return reference
+
+
+# A create whose answer got lost may have made the voice: each attempt begins with the look, once the account can show it.
+@task(
+    name="create-voice",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=4,
+    retry_delay_seconds=5,
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_passing,
+)
+async def create_voice(reference: Reference, title: str) -> tuple[Voice, bool]:
+    """
+    Attach to the voice made from this reference, or create it; tells whether it was there.
+    """
+    async with open_speech() as speech:
+        voice, attached = await voices.attach_or_create(speech, reference=reference, title=title)
+    what = "Found the voice of this reference" if attached else "Created the voice"
+    get_run_logger().info("%s: “%s” (%s), %s.", what, voice.title, voice.id, voice.state)
+    return voice, attached
+
+
+# Each look is a retry of Prefect's, so that the UI shows the run waiting; `waiting` sets how many and how far apart.
+@task(name="wait-for-voice", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_not_yet)
+async def wait_for_voice(voice_id: str, deadline: float, patience: float) -> Voice:
+    """
+    Look once whether the voice is trained; *deadline* is on the event loop's clock, *patience* in seconds is for the message.
+
+    A service that does not answer is no failure of the voice: it is looked at again until the deadline.
+    """
+    try:
+        async with open_speech() as speech:
+            return await voices.look(speech, voice_id=voice_id)
+    except (VoiceNotReady, ServiceUnavailable) as error:
+        if asyncio.get_running_loop().time() < deadline:
+            raise VoiceNotReady(error.fact) from error
+        raise VoiceTimeout(
+            f"The voice was not trained within {patience:g} s. {error.fact}",
+            "Run the same command again to go on waiting for the same voice; --training-timeout waits longer.",
+        ) from error
+
+
+@task(name="synthesize", task_run_name="synthesize {script}", cache_policy=NO_CACHE, persist_result=False)
+async def synthesize(script: str, production: Production) -> ScriptEntry:
+    """
+    Record and assemble one script. Not retried as a whole: each take is, where it is judged.
+    """
+    entry = await production.narrate(script)
+    get_run_logger().info(
+        "%s: %.1f min, %d segments, %d bytes paid, %d reused.",
+        script,
+        entry.seconds / 60,
+        entry.segments,
+        entry.bytes_billed,
+        entry.bytes_reused,
+    )
+    return entry

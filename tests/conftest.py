@@ -1,0 +1,221 @@
+"""
+The sandbox, a Prefect server and the command line as tests use them: real processes, reached as users reach them.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[1]
+KEY = "a-key-that-must-never-show"
+START_SECONDS = 120
+
+Found = TypeVar("Found")
+
+
+def wait_for(look: Callable[[], Found | None], *, what: str, seconds: float = 30) -> Found:
+    """
+    Look until there is something, with a deadline.
+    """
+    deadline = time.monotonic() + seconds
+    while (found := look()) is None:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come within {seconds} s")
+        time.sleep(0.05)
+    return found
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """
+    A running sandbox: where it is, its knobs, and what it was asked.
+    """
+
+    url: str
+
+    def config(self, **knobs: Any) -> None:
+        """
+        Turn knobs.
+        """
+        httpx.patch(f"{self.url}/_config", json=knobs).raise_for_status()
+
+    def requests(self, path: str = "") -> list[dict[str, Any]]:
+        """
+        What it was asked, in order; only paths that begin with *path*.
+        """
+        rows = httpx.get(f"{self.url}/_config/requests").raise_for_status().json()
+        return [row for row in rows if row["path"].startswith(path)]
+
+    def spoken(self) -> list[str]:
+        """
+        The texts it spoke, in the order they came.
+        """
+        return [row["text"] for row in self.requests("/v1/tts") if row["status"] == 200]
+
+    def voices(self) -> list[dict[str, Any]]:
+        """
+        The voices of the account.
+        """
+        listing = httpx.get(
+            f"{self.url}/model", params={"self": True, "page_size": 100}, headers={"Authorization": f"Bearer {KEY}"}
+        )
+        items: list[dict[str, Any]] = listing.raise_for_status().json()["items"]
+        return items
+
+    def forget(self) -> None:
+        """
+        Empty the journal.
+        """
+        httpx.delete(f"{self.url}/_config/requests").raise_for_status()
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[Sandbox]:
+    command = [sys.executable, "-m", "flows", "sandbox", "--port", "0", "--voice", "quick"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    ready = process.stdout.readline()
+    assert ready.startswith("ready "), ready
+    try:
+        yield Sandbox(ready.split()[1])
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture
+def sandbox(_sandbox: Sandbox) -> Sandbox:
+    """
+    A sandbox with its defaults, no voices and an empty journal.
+    """
+    httpx.post(f"{_sandbox.url}/_config/reset").raise_for_status()
+    return _sandbox
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[str]:
+    """
+    One standing Prefect server for all tests that need one.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="prefect-") as home:
+        environment = _environment(PREFECT_HOME=home, PREFECT_SERVER_API_PORT=str(port))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}/api"
+            wait_for(lambda: _healthy(url), what="the Prefect server", seconds=START_SECONDS)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _healthy(url: str) -> bool | None:
+    try:
+        return httpx.get(f"{url}/health").is_success or None
+    except httpx.TransportError:
+        return None
+
+
+def _environment(**more: str) -> dict[str, str]:
+    """
+    The environment of a command: this one's, without what would point it at a real account or server.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FISH_", "NARRATE_", "PREFECT_"))}
+    return {**kept, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", **more}
+
+
+@dataclass(frozen=True)
+class Done:
+    """
+    How a command ended.
+    """
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """
+        What it printed, as JSON.
+        """
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Narrate:
+    """
+    The command line, started as a process in *folder* against a sandbox and a Prefect server.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str | Path, seconds: float = 120, **environment: str) -> Done:
+        """
+        Run a command to its end.
+        """
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=seconds)
+        return Done(code=process.returncode, out=out, err=err)
+
+    def start(self, *arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":
+        """
+        Start a command.
+        """
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows", *map(str, arguments)],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def bare_narrate(tmp_path: Path, sandbox: Sandbox) -> Narrate:
+    """
+    The command line where no Prefect server is configured.
+    """
+    home = tmp_path / "home"
+    return Narrate(
+        folder=tmp_path,
+        environment=_environment(FISH_API_KEY=KEY, FISH_BASE_URL=sandbox.url, PREFECT_HOME=str(home), PYTHONPATH=str(ROOT)),
+    )
+
+
+@pytest.fixture
+def narrate(bare_narrate: Narrate, prefect_api: str) -> Narrate:
+    """
+    The command line against the standing Prefect server.
+    """
+    return Narrate(folder=bare_narrate.folder, environment={**bare_narrate.environment, "PREFECT_API_URL": prefect_api})
+
+
+@pytest.fixture
+def clip() -> Path:
+    """
+    A recording that makes a good reference.
+    """
+    return ROOT / "data" / "reference.wav"
