@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
 
-from flows.narration.prose import Block, BlockKind, Prose, markdown, plain
+from flows.narration.marked import markdown
+from flows.narration.prose import Block, BlockKind, Prose, plain
 from flows.narration.scripts import clean, find_scripts, read_script
 from flows.narration.segments import Cutting, Joint, cut
 

@@ -23,7 +23,7 @@ from flows.narration.errors import ExitCode, UsageError
 from flows.narration.manifest import RUN, Manifest
 from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import TakeStore, local_folder, take_key
-from flows.narration.voice import REFERENCE_TAG
+from flows.narration.voice import REFERENCE_TAG, refuse_recordings
 from flows.settings import Limits, Output, Scripts, Settings, VoiceChoice, VoiceKnobs
 
 DATA = Path(__file__).parents[1] / "data"
@@ -162,6 +162,7 @@ def _narrate(knobs: Settings, *, as_json: bool) -> int:
     """
     groups = [knobs.group(kind) for kind in (Scripts, VoiceChoice, Delivery, Output, Limits)]
     _survey(knobs)
+    refuse_recordings(knobs.reference, transcript=knobs.transcript, instant=knobs.instant)
     settings.account().key  # noqa: B018  # refuses a missing key
     settings.prepare_prefect()
     if settings.prefect_api():

@@ -14,6 +14,18 @@ import uvicorn
 
 from flows import settings
 
+LOWER_PRIORITY = 10
+
+
+class _Server(uvicorn.Server):
+    """
+    A server that steps back once it is up: writing history down must not keep requests waiting.
+    """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        os.nice(LOWER_PRIORITY)
+
 
 def main() -> None:
     """
@@ -23,7 +35,7 @@ def main() -> None:
     from prefect.server.api.server import create_app
 
     listener = socket.socket(fileno=int(sys.argv[1]))
-    server = uvicorn.Server(uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on"))
+    server = _Server(uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on"))
     threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
     server.run(sockets=[listener])
 

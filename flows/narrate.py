@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from flows.narration.speech import Delivery
 from flows.settings import Limits, Output, Scripts, VoiceChoice, from_environment
-from flows.steps import begin, cast_voice, record_all, reported
+from flows.steps import begin, cast_voice, outcome, record_all, reported
 
 
 def _run_name() -> str:
@@ -33,7 +34,7 @@ async def narrate(
     speech: Delivery = from_environment(Delivery),
     output: Output = from_environment(Output),
     limits: Limits = from_environment(Limits),
-) -> dict[str, Any]:
+) -> dict[str, Any] | State[Any]:
     """
     Narrate every script of a folder in one voice, sending only what was never recorded before.
 
@@ -46,8 +47,8 @@ async def narrate(
         output: What is made, and where.
         limits: What may be spent, in money and in patience.
     """
-    production = begin(scripts=scripts, speech=speech, output=output, limits=limits)
+    production = begin(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits)
     async with reported(production):
         cast, entry = await cast_voice(voice, folder=Path(output.out) / ".voice")
         await record_all(production, cast, entry, limits=limits)
-    return production.result
+    return outcome(production)

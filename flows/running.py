@@ -5,12 +5,15 @@ Run the flow from the command line: Prefect's server beside it, progress on the 
 import asyncio
 import json
 import logging
+import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from prefect.client.schemas.objects import State
+from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
 from pydantic import BaseModel
 from rich.console import Console
@@ -18,11 +21,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows.narrate import narrate
 from flows.narration import report
-from flows.narration.errors import ExitCode
+from flows.narration.errors import ExitCode, Interrupted
 from flows.narration.manifest import Manifest
 from flows.narration.production import Production, watching
 
 REFRESH_SECONDS = 0.5
+
+ONE_PRESS_SECONDS = 0.5
+"""Signals closer together are one: `timeout` sends it to the process and to its group."""
+
+GRACE_SECONDS = 20
+"""How long requests in flight are waited for after the first Ctrl-C."""
 
 
 def run(groups: Sequence[BaseModel], *, as_json: bool) -> int:
@@ -32,14 +41,38 @@ def run(groups: Sequence[BaseModel], *, as_json: bool) -> int:
     productions: list[Production] = []
     watching.set(productions.append)
     with _shown(productions):
-        state = asyncio.run(_finished(groups))
+        state = asyncio.run(_finished(groups, productions))
     _tell(productions[-1].result if productions else {}, as_json=as_json)
+    if state.is_cancelled():
+        raise Interrupted.by_a_person()
     if isinstance(state.data, BaseException):
         raise state.data
     return ExitCode.OK if state.is_completed() else ExitCode.FAULT
 
 
-async def _finished(groups: Sequence[BaseModel]) -> State[Any]:
+async def _finished(groups: Sequence[BaseModel], productions: list[Production]) -> State[Any]:
+    """
+    Run the flow to its end. The first Ctrl-C stops sending and waits for what is in flight; the second waits for nothing.
+    """
+    loop, run, first = asyncio.get_running_loop(), asyncio.current_task(), 0.0
+
+    def drop() -> None:
+        if run is not None:
+            run.cancel()
+
+    def interrupted() -> None:
+        nonlocal first
+        sending = [production for production in productions if production.sending]
+        for production in productions:
+            production.interrupt()
+        if not first and sending:
+            print("Stopping. What is in flight is paid for and waited for; Ctrl-C again drops it.", file=sys.stderr)
+            first = loop.time()
+            loop.call_later(GRACE_SECONDS, drop)
+        elif loop.time() > first + ONE_PRESS_SECONDS:
+            drop()
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
     state: State[Any] = await narrate(*groups, return_state=True)
     return state
 
@@ -58,10 +91,11 @@ def _shown(productions: list[Production]) -> Iterator[None]:
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield
+        with _logging_to(Console(stderr=True, highlighter=None, soft_wrap=True)):
+            yield
         return
     done = threading.Event()
-    with Progress(*_COLUMNS, console=console, transient=True) as progress, _logging_above(console):
+    with Progress(*_COLUMNS, console=console, transient=True) as progress, _logging_to(console):
         looker = threading.Thread(target=_look, args=(progress, productions, done), daemon=True)
         looker.start()
         try:
@@ -95,17 +129,23 @@ def _look(progress: Progress, productions: list[Production], done: threading.Eve
 
 
 @contextmanager
-def _logging_above(console: Console) -> Iterator[None]:
+def _logging_to(console: Console) -> Iterator[None]:
     """
-    Have Prefect's log lines printed above the bars instead of through them.
+    Have Prefect's log lines printed by *console*, so that they stand above the bars, and only one for each script.
     """
-    loggers = [logging.getLogger(name) for name in ("prefect", "prefect.flow_runs", "prefect.task_runs")]
-    handlers = {handler for logger in loggers for handler in logger.handlers if isinstance(handler, PrefectConsoleHandler)}
+    setup_logging()
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, PrefectConsoleHandler)]
     before = {handler: handler.console for handler in handlers}
     for handler in handlers:
         handler.console = console
+        handler.addFilter(_worth_a_line)
     try:
         yield
     finally:
         for handler, own in before.items():
             handler.console = own
+            handler.removeFilter(_worth_a_line)
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    return not (record.name == "prefect.task_runs" and record.getMessage() == "Finished in state Completed()")

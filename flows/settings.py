@@ -40,10 +40,8 @@ PREFECT = {
 """What Prefect is set to wherever a command is started from; the same as in `prefect.toml`, and any of it may be overridden."""
 
 
-class Scripts(Cutting):
-    """
-    What is narrated.
-    """
+class _Source(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scripts: str = Field(
         min_length=1,
@@ -53,6 +51,13 @@ class Scripts(Cutting):
     encoding: str | None = Field(
         default=None, description="Encoding of scripts that are neither UTF-8 nor carry a byte order mark, for example cp1252."
     )
+
+
+# The base that comes last stands first in the form.
+class Scripts(Cutting, _Source):
+    """
+    What is narrated.
+    """
 
 
 class VoiceKnobs(BaseModel):
@@ -98,21 +103,29 @@ class VoiceChoice(VoiceKnobs):
         return self
 
 
-class Output(Sound):
-    """
-    What is made, and where.
-    """
+class _Place(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     out: str = Field(default="data/audio", min_length=1, description="Folder the narrations go to, mirroring the scripts.")
     takes: str | None = Field(default=None, description="Folder of the take store; by default .takes in the output folder.")
 
 
-class Limits(Patience):
+class Output(Sound, _Place):
+    """
+    What is made, and where.
+    """
+
+
+class _Purse(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: float | None = Field(default=None, ge=0, description="USD that this run may cost at most; no limit by default.")
+
+
+class Limits(Patience, _Purse):
     """
     What may be spent, in money and in patience.
     """
-
-    budget: float | None = Field(default=None, ge=0, description="USD that this run may cost at most; no limit by default.")
 
 
 class Settings(Limits, Output, Delivery, VoiceKnobs, Scripts, BaseSettings):
@@ -220,6 +233,6 @@ def prefect_api() -> str | None:
 
 def use_prefect_api(url: str) -> None:
     """
-    Have this process keep its run history at *url*; call before Prefect is imported.
+    Have this process keep its run history at *url*, where there is no UI; call before Prefect is imported.
     """
-    os.environ["PREFECT_API_URL"] = url
+    os.environ |= {"PREFECT_API_URL": url, "PREFECT_UI_URL": ""}

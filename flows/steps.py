@@ -10,21 +10,24 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from anyio import CancelScope
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from flows import settings
 from flows.narration import plan, report
-from flows.narration.errors import KeyRefused, MoneyError, NarrateError, UsageError
+from flows.narration.errors import Interrupted, NarrateError, UsageError
 from flows.narration.manifest import VoiceEntry
 from flows.narration.production import Order, Production, worst
 from flows.narration.reference import Reference
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import TakeStore, local_folder
+from flows.narration.voice import refuse_recordings
 from flows.settings import Limits, Output, Scripts, VoiceChoice
 from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
 
@@ -33,17 +36,22 @@ async def cast_voice(choice: VoiceChoice, *, folder: Path) -> tuple[Voice | Inli
     """
     Have the voice a run asked for, ready to speak: normalize, create and wait, as far as each is needed.
     """
-    title = choice.voice_title or Path(choice.reference[0]).stem if choice.reference else ""
-    reference = None if choice.voice_id else normalize_reference(choice.reference, choice.transcript, folder)
-    if reference is not None and choice.instant:
-        return await _instant(reference, title=title)
-    if reference is None:
-        voice_id, attached = str(choice.voice_id), True
-    else:
-        created, attached = await create_voice(reference, title)
-        voice_id = created.id
-    voice = await _waited(voice_id, choice)
-    entry = VoiceEntry(id=voice.id, title=voice.title, reference=reference.digest if reference else None, attached=attached)
+    if choice.voice_id:
+        voice = await _waited(choice.voice_id, choice)
+        entry = VoiceEntry(id=voice.id, title=voice.title, attached=True)
+        await _show_voice(entry, state=voice.state, reference=None)
+        return voice, entry
+    title = choice.voice_title or Path(choice.reference[0]).stem
+    reference = normalize_reference(choice.reference, choice.transcript, folder)
+    if choice.instant:
+        return await _inline(reference, title=title)
+    created, attached = await create_voice(reference, title)
+    entry = VoiceEntry(id=created.id, title=created.title, reference=reference.digest, attached=attached)
+    try:
+        voice = await _waited(created.id, choice)
+    except NarrateError as error:
+        await _show_voice(entry, state=error.fact, reference=reference)
+        raise
     await _show_voice(entry, state=voice.state, reference=reference)
     return voice, entry
 
@@ -58,13 +66,8 @@ async def _waited(voice_id: str, choice: VoiceChoice) -> Voice:
     return await looks(voice_id, deadline, choice.training_timeout)
 
 
-async def _instant(reference: Reference, *, title: str) -> tuple[InlineReference, VoiceEntry]:
-    if not reference.transcript:
-        raise UsageError(
-            "--instant needs the transcript of the reference: the service matches the one to the other.",
-            "Put it into reference.txt beside the recording, or give --transcript.",
-        )
-    inline = InlineReference(audio=reference.wav.read_bytes(), transcript=reference.transcript)
+async def _inline(reference: Reference, *, title: str) -> tuple[InlineReference, VoiceEntry]:
+    inline = InlineReference(audio=reference.wav.read_bytes(), transcript=reference.transcript or "")
     entry = VoiceEntry(id="inline", title=title, reference=reference.digest)
     await _show_voice(entry, state="sent with each request", reference=reference)
     return inline, entry
@@ -75,12 +78,13 @@ async def _show_voice(entry: VoiceEntry, *, state: str, reference: Reference | N
     await acreate_markdown_artifact(card, key="narrate-voice", description=f"The voice “{entry.title}”")
 
 
-def begin(*, scripts: Scripts, speech: Delivery, output: Output, limits: Limits) -> Production:
+def begin(*, scripts: Scripts, voice: VoiceChoice, speech: Delivery, output: Output, limits: Limits) -> Production:
     """
     Read the scripts and refuse what a person must mend first; nothing is sent.
     """
     _tell_in_sentences()
     settings.account()
+    refuse_recordings(voice.reference, transcript=voice.transcript, instant=voice.instant)
     out = Path(output.out)
     survey = plan.survey(Path(scripts.scripts), out=out, sound=output, cutting=scripts, encoding=scripts.encoding)
     logger = get_run_logger()
@@ -111,11 +115,22 @@ async def reported(production: Production) -> AsyncIterator[None]:
     except UsageError:
         raise
     except BaseException as error:
-        stopped = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
+        stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
         with CancelScope(shield=True):
             await _report(production, state="cancelled" if stopped else "failed", error=None if stopped else str(error))
-        raise
-    await _report(production, state="completed")
+        if not (stopped and production.interrupted):
+            raise
+        if task := asyncio.current_task():
+            task.uncancel()
+    else:
+        await _report(production, state="completed")
+
+
+def outcome(production: Production) -> dict[str, Any] | State[Any]:
+    """
+    What a flow run ends with: its manifest, or the state Cancelled where a person stopped it.
+    """
+    return Cancelled(message=str(Interrupted.by_a_person())) if production.interrupted else production.result
 
 
 async def _report(
@@ -133,8 +148,6 @@ async def credit(speech: Speech) -> float | None:
     """
     try:
         return float(await speech.credit())
-    except (KeyRefused, MoneyError):
-        raise
     except NarrateError as error:
         get_run_logger().warning("The wallet cannot be read, so only --budget guards the spending. %s", error.fact)
         return None
@@ -155,10 +168,12 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
         async with production.recorder(speech=speech, voice=voice):
             runs = []
             for name in names:
-                await production.admit(name)
+                if not await production.admit(name):
+                    break
                 runs.append(asyncio.create_task(synthesize(name, production)))
             ends = await asyncio.gather(*runs, return_exceptions=True)
-    error = worst([end for end in ends if isinstance(end, BaseException)], entries=list(production.entries.values()))
+    faults = [end for end in (*ends, production.stopped) if isinstance(end, BaseException)]
+    error = worst(faults, entries=list(production.entries.values()))
     if error is not None:
         raise error
 

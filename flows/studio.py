@@ -7,6 +7,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,11 +52,15 @@ class History:
     """
 
     def __init__(self) -> None:
+        # Kept from the screen: a server that ends while a connection is open says so at length.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
             self._process = subprocess.Popen(  # noqa: S603  # our own command
                 [sys.executable, "-m", "flows.history", str(listener.fileno())],
                 stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=self._log,
                 pass_fds=[listener.fileno()],
                 start_new_session=True,  # Ctrl-C ends the run, which the server then still has to write down
             )
@@ -71,7 +76,9 @@ class History:
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/health", timeout=HISTORY_SECONDS).is_success:
                     return
-        raise ServiceUnavailable("Prefect's embedded server, which keeps the run history, did not start.")
+        self._log.seek(0)
+        said = self._log.read()[-2000:].decode(errors="replace")
+        raise ServiceUnavailable(f"Prefect's embedded server, which keeps the run history, did not start:\n{said}")
 
     def stop(self) -> None:
         """

@@ -12,6 +12,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import task_run
 from prefect.tasks import Task
 
 from flows import settings
@@ -46,7 +47,12 @@ async def _not_yet(_task: Task[..., Any], _run: TaskRun, state: State) -> bool:
     return isinstance(state.data, VoiceNotReady) and not isinstance(state.data, VoiceTimeout)
 
 
-@task(name="normalize-reference", cache_policy=NO_CACHE, persist_result=False)
+def _normalize_name() -> str:
+    given: list[str] = task_run.parameters["recordings"]
+    return "normalize-reference " + ", ".join(Path(recording).name for recording in given)
+
+
+@task(name="normalize-reference", task_run_name=_normalize_name, cache_policy=NO_CACHE, persist_result=False)
 def normalize_reference(recordings: list[str], transcript: str | None, folder: Path) -> Reference:
     """
     Make one checked mono WAV of the recordings. Not retried: the same recordings give the same verdict.
@@ -68,6 +74,7 @@ def normalize_reference(recordings: list[str], transcript: str | None, folder: P
 # A create whose answer got lost may have made the voice: each attempt begins with the look, once the account can show it.
 @task(
     name="create-voice",
+    task_run_name="create-voice {title}",
     cache_policy=NO_CACHE,
     persist_result=False,
     retries=4,
@@ -87,7 +94,13 @@ async def create_voice(reference: Reference, title: str) -> tuple[Voice, bool]:
 
 
 # Each look is a retry of Prefect's, so that the UI shows the run waiting; `waiting` sets how many and how far apart.
-@task(name="wait-for-voice", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_not_yet)
+@task(
+    name="wait-for-voice",
+    task_run_name="wait-for-voice {voice_id}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retry_condition_fn=_not_yet,
+)
 async def wait_for_voice(voice_id: str, deadline: float, patience: float) -> Voice:
     """
     Look once whether the voice is trained; *deadline* is on the event loop's clock, *patience* in seconds is for the message.

@@ -20,6 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 KEY = "a-key-that-must-never-show"
 START_SECONDS = 120
+COMMAND_SECONDS = 120
 
 Found = TypeVar("Found")
 
@@ -170,12 +171,12 @@ class Narrate:
     folder: Path
     environment: dict[str, str]
 
-    def __call__(self, *arguments: str | Path, seconds: float = 120, **environment: str) -> Done:
+    def __call__(self, *arguments: str | Path, **environment: str) -> Done:
         """
         Run a command to its end.
         """
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=seconds)
+        out, err = process.communicate(timeout=COMMAND_SECONDS)
         return Done(code=process.returncode, out=out, err=err)
 
     def start(self, *arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":

@@ -15,6 +15,7 @@ Every error a user can meet: a fact, the next step, and an exit code.
     │   └── VoiceTimeout       5   not trained within the timeout
     ├── MoneyError             6   budget or credit do not cover what is left
     ├── KeyRefused             7   the key is missing, wrong or not permitted
+    ├── Interrupted          130   a person stopped the run
     └── ServiceUnavailable     8   the service stayed out of reach
         ├── ServiceAway        8   it is away, whatever the request
         └── RateLimited        8   more requests in flight than the account may have
@@ -162,6 +163,21 @@ class KeyRefused(NarrateError):
     """
 
     exit_code = ExitCode.KEY
+
+
+class Interrupted(NarrateError):
+    """
+    A person stopped the run; what was recorded is kept.
+    """
+
+    exit_code = ExitCode.INTERRUPTED
+
+    @classmethod
+    def by_a_person(cls) -> Self:
+        """
+        Say so, and what comes next.
+        """
+        return cls("Interrupted.", "What was recorded is kept; run the same command again to go on.")
 
 
 class ServiceUnavailable(NarrateError):

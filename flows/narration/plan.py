@@ -11,7 +11,8 @@ from flows.narration import cost
 from flows.narration.assemble import Piece, Sound, narration_digest, read_mark
 from flows.narration.errors import UsageError
 from flows.narration.manifest import SegmentsFile, segments_path
-from flows.narration.prose import Note, markdown, plain
+from flows.narration.marked import markdown
+from flows.narration.prose import Note, plain
 from flows.narration.scripts import LeftOut, Script, find_scripts, read_script
 from flows.narration.segments import Cutting, Segment, cut
 from flows.narration.takes import TakeStore

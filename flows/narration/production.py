@@ -3,17 +3,18 @@ One run over a folder of scripts: from what is planned, through takes, to narrat
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from flows.narration import cost
 from flows.narration.assemble import Narration, Sound, assemble
-from flows.narration.errors import MoneyError, NarrateError, ScriptsFailed
+from flows.narration.errors import ExitCode, Interrupted, MoneyError, NarrateError, ScriptsFailed, TakeFailed
 from flows.narration.manifest import (
     RUN,
     Manifest,
@@ -35,6 +36,10 @@ watching: ContextVar["Callable[[Production], None] | None"] = ContextVar("watchi
 
 ENCODERS = ThreadPoolExecutor(2, thread_name_prefix="assemble")
 """Narrations assembled at once: encoding is done by ffmpeg, at low priority, two processes of it at most."""
+
+
+ENDS = (ExitCode.INTERRUPTED, ExitCode.KEY, ExitCode.MONEY, ExitCode.SERVICE, ExitCode.VOICE, ExitCode.VOICE_TIMEOUT)
+"""What ends a whole run, the first before the others; any other error is that of the script it struck."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,10 @@ class Production:
             for reading in order.survey.readings
         }
         self.result: dict[str, Any] = {}
+        self.interrupted = False
         self._plans: dict[str, Planned] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._anew: Counter[str] = Counter()
         self._recorder: Recorder | None = None
         watcher = watching.get()
         if watcher is not None:
@@ -128,9 +136,8 @@ class Production:
         Say what is still to be sent for this order, by the takes there are.
         """
         delivery = self.order.delivery
-        return estimate(
-            self.order.survey, model=delivery.model, speed=delivery.speed, store=self.order.store, key_of=self._key_of
-        )
+        left = replace(self.order.survey, readings=tuple(plan.reading for plan in self._plans.values() if plan.made is None))
+        return estimate(left, model=delivery.model, speed=delivery.speed, store=self.order.store, key_of=self._key_of)
 
     def check_money(self, *, credit_usd: float | None) -> Estimate:
         """
@@ -162,28 +169,56 @@ class Production:
         )
         return self._recorder
 
-    async def admit(self, name: str) -> None:
+    @property
+    def sending(self) -> bool:
         """
-        Wait until it is the turn of the script named *name*.
+        Whether requests for takes may be in flight.
         """
+        return self._recorder is not None
+
+    def interrupt(self) -> None:
+        """
+        Send nothing more; what is in flight is paid for, and is waited for and kept.
+        """
+        self.interrupted = True
         if self._recorder is not None:
-            await self._recorder.admit(len(self._plans[name].pieces))
+            self._recorder.stop(Interrupted.by_a_person())
+
+    async def admit(self, name: str) -> bool:
+        """
+        Wait until it is the turn of the script named *name*; false when nothing more is to begin.
+        """
+        return await self._opened.admit(len(self._plans[name].pieces))
+
+    @property
+    def stopped(self) -> NarrateError | None:
+        """
+        Why nothing more is sent, where that is so.
+        """
+        return self._opened.stopped
+
+    @property
+    def _opened(self) -> Recorder:
+        if self._recorder is None:
+            raise RuntimeError("the recorder is not open")
+        return self._recorder
 
     async def narrate(self, name: str) -> ScriptEntry:
         """
         Record what the script named *name* lacks and assemble it; raise what went wrong, with its entry saying so.
         """
-        plan, entry, tally = self._plans[name], self.entries[name], Tally()
+        plan, entry, tally = self._plans[name], self.entries[name], self._tallies.setdefault(name, Tally())
         try:
             while True:
+                anew = self._anew.copy()
                 await self._record(plan, tally)
                 try:
                     made = await asyncio.get_running_loop().run_in_executor(ENCODERS, self._assemble, plan)
                     break
                 except TakeDamaged as damaged:
-                    await self._discard(damaged, plan)
+                    await self._discard(damaged, plan, anew=anew)
         except NarrateError as error:
-            self.entries[name] = _failed(entry, plan, error, tally=tally, model=self.order.delivery.model)
+            self.entries[name] = _failed(entry, error, tally=tally, model=self.order.delivery.model)
             raise
         self.entries[name] = _entry(entry, plan, made, state="narrated", tally=tally, model=self.order.delivery.model)
         return self.entries[name]
@@ -192,10 +227,8 @@ class Production:
         """
         Have every take of a script, and add to *tally* what it took; one error names every segment that failed.
         """
-        if self._recorder is None:
-            raise RuntimeError("the recorder is not open")
         segments = plan.reading.segments
-        outcomes = await self._recorder.record(
+        outcomes = await self._opened.record(
             [(piece.take, segment.text) for piece, segment in zip(plan.pieces, segments, strict=True)], tally=tally
         )
         failed = [
@@ -204,13 +237,22 @@ class Production:
         if failed:
             raise _located(failed, script=plan.reading.script.name)
 
-    async def _discard(self, damaged: TakeDamaged, plan: Planned) -> None:
+    async def _discard(self, damaged: TakeDamaged, plan: Planned, *, anew: Counter[str]) -> None:
         """
-        Forget a damaged take, so that the next round records it anew.
+        Forget a damaged take, so that the next round records it anew: once, as a disk that fails would be paid for for ever.
+
+        *anew* is how often each take was discarded before this round: a script that shares it may have been faster.
         """
-        if self._recorder is not None:
-            self._recorder.discard(damaged.key)
-            await self._recorder.admit(len(plan.pieces))
+        key, script = damaged.key, plan.reading.script.name
+        if self._anew[key] == anew[key]:
+            pairs = zip(plan.pieces, plan.reading.segments, strict=True)
+            line = next(segment.line for piece, segment in pairs if piece.take == key)
+            if self._anew[key]:
+                raise TakeFailed(f"{script}, line {line}: {damaged.fact} It was recorded anew just now.", "Look at the disk.")
+            self._anew[key] += 1
+            self._opened.discard(key)
+            self.entries[script].notes.append(f"line {line}: recorded anew, as the take in the store was damaged")
+        await self._opened.admit(len(plan.pieces))
 
     def _assemble(self, plan: Planned) -> SegmentsFile:
         out, script = self.order.out, plan.reading.script
@@ -226,6 +268,9 @@ class Production:
         """
         Write `run.json` and return it.
         """
+        for name, tally in self._tallies.items():
+            spent = _spent(tally, model=self.order.delivery.model)
+            self.entries[name] = self.entries[name].model_copy(update=spent)
         entries = list(self.entries.values())
         manifest = Manifest(
             flow_run_id=flow_run_id,
@@ -252,7 +297,7 @@ def worst(errors: Sequence[BaseException], *, entries: Sequence[ScriptEntry]) ->
         if not isinstance(fault, NarrateError):
             raise fault
     ours = [error for error in errors if isinstance(error, NarrateError)]
-    for code in (7, 6, 8, 4, 5):
+    for code in ENDS:
         for error in ours:
             if error.exit_code == code:
                 return error
@@ -292,19 +337,20 @@ def _entry(
             "seconds": made.seconds,
             "speech_seconds": made.speech_seconds,
             "pause_seconds": made.pause_seconds,
-            "bytes_reused": plan.reading.size - tally.bytes_recorded,
+            "bytes_reused": max(0, plan.reading.size - tally.bytes_recorded),
             "state": state,
             **_spent(tally, model=model),
         }
     )
 
 
-def _failed(entry: ScriptEntry, plan: Planned, error: NarrateError, *, tally: Tally, model: str) -> ScriptEntry:
+def _failed(entry: ScriptEntry, error: NarrateError, *, tally: Tally, model: str) -> ScriptEntry:
     """
     A script that met an error of its own failed; one that the end of the whole run caught is still pending.
     """
-    own = isinstance(error, ScriptsFailed)
-    return entry.model_copy(update={"state": "failed" if own else "pending", "error": error.fact, **_spent(tally, model=model)})
+    own = error.exit_code not in ENDS
+    fact = error.fact if isinstance(error, ScriptsFailed) or not own else f"{entry.script}: {error.fact}"
+    return entry.model_copy(update={"state": "failed" if own else "pending", "error": fact, **_spent(tally, model=model)})
 
 
 def _spent(tally: Tally, *, model: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import random
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -98,12 +98,15 @@ class Tally:
 class Want:
     """
     One distinct segment to be had: its take's key and its text, its place among those recorded, and how it goes.
+
+    *charged* is the tally of the script that asked for it first.
     """
 
     key: str
     text: str
     taken: "asyncio.Future[Take]"
-    tally: Tally = field(default_factory=Tally)
+    charged: Tally
+    requests: int = 0
     failures: int = 0
     place: int = 0
 
@@ -163,27 +166,28 @@ class Recorder:
         await asyncio.gather(*self._requests, return_exceptions=True)
         self._threads.shutdown(wait=True)
 
-    async def admit(self, segments: int) -> None:
+    async def admit(self, segments: int) -> bool:
         """
-        Wait until a script of *segments* segments may begin: while what is begun fills the window there is no need of it.
+        Wait until a script of *segments* segments may begin, while what is begun fills the window; false when all is stopped.
         """
         while self.stopped is None and self._ahead >= self._width:
             self._room.clear()
             await self._room.wait()
         self._announced += segments
+        return self.stopped is None
 
     async def record(self, wanted: Sequence[tuple[str, str]], *, tally: Tally) -> list[Take | NarrateError]:
         """
         Have a take for each (key, text) of a script that was admitted, in its order; an error in the place of each that failed.
 
-        What this call caused is added to *tally*: a segment that another script asked for first is that script's.
+        What this call causes is added to *tally* as it happens: a segment that another script asked for first is that script's.
         """
         own: list[Want] = []
         futures: list[asyncio.Future[Take]] = []
         for key, text in wanted:
             want = self._wants.get(key)
             if want is None:
-                want = Want(key=key, text=text, taken=asyncio.get_running_loop().create_future())
+                want = Want(key=key, text=text, taken=asyncio.get_running_loop().create_future(), charged=tally)
                 self._wants[key] = want
                 own.append(want)
                 want.taken.add_done_callback(self._note)
@@ -191,11 +195,7 @@ class Recorder:
         self._announced -= len(wanted)
         self._line.extend(own)
         self._pump()
-        try:
-            results = await asyncio.gather(*map(asyncio.shield, futures), return_exceptions=True)
-        finally:
-            for want in own:
-                tally.add(want.tally)
+        results = await asyncio.gather(*map(asyncio.shield, futures), return_exceptions=True)
         return [_take_or_error(result) for result in results]
 
     def _note(self, taken: "asyncio.Future[Take]") -> None:
@@ -265,7 +265,7 @@ class Recorder:
             return True
         if not self._in_flight:
             model = self._delivery.model
-            self._stop(
+            self.stop(
                 MoneyError(
                     f"The budget of {cost.usd(self._budget, model=model):.4f} USD does not cover what is left.",
                     "Raise --budget and run again: what was recorded is kept.",
@@ -276,7 +276,8 @@ class Recorder:
     def _send(self, want: Want) -> None:
         self._in_flight += 1
         self._bytes_in_flight += want.size
-        self._charge(want, Tally(requests=1, retries=1 if want.tally.requests else 0))
+        self._charge(want, Tally(requests=1, retries=1 if want.requests else 0))
+        want.requests += 1
         request = asyncio.create_task(self._attempt(want))
         self._requests.add(request)
         request.add_done_callback(lambda done: self._settle(want, done))
@@ -306,7 +307,7 @@ class Recorder:
         except BadTake as error:
             self._count(want, error)
         except (KeyRefused, MoneyError, VoiceNotFound) as error:
-            self._stop(error)
+            self.stop(error)
             want.taken.set_exception(error)
         except NarrateError as error:
             want.taken.set_exception(error)
@@ -344,7 +345,7 @@ class Recorder:
         Decide on a failure that may not be the segment's fault: come again, in the dark for as long as patience lasts.
         """
         if self.weather.hopeless:
-            self._stop(error)
+            self.stop(error)
         if self.weather.dark:
             asyncio.get_running_loop().call_later(self.weather.pause + 0.001, self._pump)
         if error.away or self.weather.dark or isinstance(error, RateLimited):
@@ -369,7 +370,7 @@ class Recorder:
         if self.stopped is not None:
             want.taken.set_exception(self.stopped)
             return
-        wait = self.weather.delay(want.tally.requests) if after is None else after + random.random()
+        wait = self.weather.delay(want.requests) if after is None else after + random.random()
         self._sleeping[want] = asyncio.get_running_loop().call_later(wait, self._back, want)
 
     def _back(self, want: Want) -> None:
@@ -377,7 +378,7 @@ class Recorder:
         self._enter(want)
         self._pump()
 
-    def _stop(self, error: NarrateError) -> None:
+    def stop(self, error: NarrateError) -> None:
         """
         Send nothing more; what is in flight may still come back and is kept.
         """
@@ -397,7 +398,7 @@ class Recorder:
         self._room.set()
 
     def _charge(self, want: Want, what: Tally) -> None:
-        want.tally.add(what)
+        want.charged.add(what)
         self.tally.add(what)
 
 

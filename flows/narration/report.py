@@ -19,7 +19,7 @@ def run_report(manifest: Manifest) -> str:
     """
     Tell a run as Markdown: what failed first, then a row for each script, then what was changed or left out.
     """
-    parts = [f"# {headline(manifest)}"]
+    parts = [f"**{headline(manifest)}**"]
     failed = [entry for entry in manifest.scripts if entry.state == "failed"]
     if manifest.error:
         parts.append(f"**{_escaped(manifest.error)}**")
@@ -103,4 +103,6 @@ def _escaped(text: str) -> str:
     """
     Keep a script's text from being read as Markdown or HTML.
     """
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False)).replace("\n", " ")
+    line = html.escape(" ".join(text.split()), quote=False)
+    # At its beginning also what would make a heading, a list or a rule of it.
+    return re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", re.sub(r"([\\`*_~\[\]|]|^[-+#])", r"\\\1", line))

@@ -105,6 +105,9 @@ class Speech:
     """
 
     def __init__(self, *, key: str, base_url: str, connections: int = 10) -> None:
+        if not (key.isascii() and key.isprintable()):
+            # httpx would refuse the header, and quote it.
+            raise KeyRefused("The API key has characters in it that no key has.", "Set FISH_API_KEY to the key alone.")
         self.host = urlsplit(base_url).hostname or ""
         self.concurrency_limit: int | None = None
         limits = httpx.Limits(max_connections=connections + 5, max_keepalive_connections=connections + 5)
@@ -129,15 +132,18 @@ class Speech:
         List the account's own voices, those with *tag* where one is given, newest first.
         """
         found: dict[str, Voice] = {}
+        seen = 0
         for page in range(1, PAGES + 1):
             async with self._asking(f"listing voices (page {page})"):
                 options = {"tags": [tag]} if tag else {}
                 await _despite_parsing(
                     self._sdk.voices.list(self_only=True, page_size=PAGE, page_number=page, sort_by="created_at", **options)
                 )
-                items = _json()["items"]
+                listing = _json()
+                items, total = listing["items"], listing["total"]
                 found |= {voice.id: voice for voice in map(_voice, items) if not tag or tag in voice.tags}
-            if len(items) < PAGE:
+            seen += len(items)
+            if not items or seen >= total:
                 break
         return list(found.values())
 
@@ -295,7 +301,8 @@ def _translated(error: Exception, doing: str) -> NarrateError:
 def _from_status(response: httpx.Response, doing: str) -> NarrateError:
     status, said = response.status_code, _message(response)
     fact = f"While {doing}: the service answered {status} ({said})."
-    if "reference not found" in said.lower():
+    # A voice that is another account's is answered with 403 when looked at, and with 400 when spoken with.
+    if "reference not found" in said.lower() or (status == 403 and "/model/" in response.request.url.path):
         return VoiceNotFound(fact, "`narrate voices list` shows the account's voices.")
     match status:
         case 401 | 403:
@@ -317,14 +324,18 @@ def _from_status(response: httpx.Response, doing: str) -> NarrateError:
 
 def _message(response: httpx.Response) -> str:
     """
-    Shorten what an error answer says to one line of at most 300 characters.
+    Shorten what an error answer says to one line of at most 300 characters, without the key should it repeat that.
     """
     try:
         said = response.json()
         said = said.get("message") or said.get("detail") or said if isinstance(said, dict) else said
     except ValueError:
         said = response.content.decode("utf-8", "replace")
-    return re.sub(r"\s+", " ", str(said)).strip()[:300] or response.reason_phrase
+    except httpx.StreamError:  # the connection broke after the status
+        said = ""
+    key = response.request.headers.get("authorization", "").removeprefix("Bearer ")
+    said = str(said).replace(key, "…") if key else str(said)
+    return re.sub(r"\s+", " ", said).strip()[:300] or response.reason_phrase
 
 
 def _retry_after(response: httpx.Response) -> float | None:

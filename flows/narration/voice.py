@@ -5,10 +5,11 @@ A voice carries its reference's digest as a tag, so that nothing but the account
 run on another machine and a run after a crash between create and answer all find it there.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from flows.narration.errors import VoiceFailed, VoiceNotReady, VoiceStateUnknown
-from flows.narration.reference import Reference
+from flows.narration.errors import UsageError, VoiceFailed, VoiceNotReady, VoiceStateUnknown
+from flows.narration.reference import Reference, find_transcript
 from flows.narration.speech import Speech, Voice
 
 TAG = "narrate"
@@ -18,6 +19,21 @@ REFERENCE_TAG = "narrate-ref-"
 """Tag, followed by the first 16 hex digits of the reference digest."""
 
 _ORDER = ("trained", "training", "created", "failed")
+
+
+def refuse_recordings(recordings: Sequence[str], *, transcript: str | None, instant: bool) -> None:
+    """
+    Raise `UsageError` for recordings that are not there, or that *instant* cannot do with for want of a transcript.
+    """
+    clips = [Path(recording) for recording in recordings]
+    for clip in clips:
+        if not clip.is_file():
+            raise UsageError(f"The recording {clip} is not there, or is no file.", "Give the path of a sound file.")
+    if instant and not (transcript or find_transcript(clips)):
+        raise UsageError(
+            "--instant needs the transcript of the recording: the service matches the one to the other.",
+            "Put it into reference.txt beside the recording, or give --transcript.",
+        )
 
 
 def reference_tag(digest: str) -> str:

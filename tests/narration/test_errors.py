@@ -48,6 +48,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
         "VoiceTimeout": 5,
         "MoneyError": 6,
         "KeyRefused": 7,
+        "Interrupted": 130,
         "ServiceUnavailable": 8,
         "ServiceAway": 8,
         "RateLimited": 8,

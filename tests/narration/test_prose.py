@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from flows.narration.prose import Block, BlockKind, Prose, markdown, plain
+from flows.narration.marked import markdown
+from flows.narration.prose import Block, BlockKind, Prose, plain
 from flows.narration.scripts import clean
 
 H, P, S = BlockKind.HEADING, BlockKind.PARAGRAPH, BlockKind.SCENE_BREAK

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flows.narration.prose import Block, BlockKind, Prose, markdown, plain, runs_on
+from flows.narration.marked import markdown
+from flows.narration.prose import Block, BlockKind, Prose, plain, runs_on
 from flows.narration.scripts import clean, read_script
 from flows.narration.segments import Cut, Cutting, Joint, cut
 

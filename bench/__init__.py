@@ -1,0 +1,3 @@
+"""
+Comparisons that print ratios: `make bench`, or one of them by itself, `python -m bench.recording`.
+"""

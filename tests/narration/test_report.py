@@ -1,0 +1,204 @@
+"""
+What a person reads at the end, rendered by a Markdown reader.
+"""
+
+from itertools import pairwise
+from pathlib import Path
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from flows.narration.manifest import Manifest, ScriptEntry, State, Totals, VoiceEntry
+from flows.narration.reference import Levels, Reference
+from flows.narration.report import NOTES, headline, run_report, voice_card
+
+MARKS = st.sampled_from("ab1 \n\\`*_~[]()<>|&;#-+.!=\"'“”:/")
+
+
+def _manifest(*entries: ScriptEntry, error: str | None = None, left_out: tuple[tuple[str, str], ...] = ()) -> Manifest:
+    return Manifest(
+        started="2026-01-01T00:00:00+00:00",
+        state="failed" if error else "completed",
+        error=error,
+        speech={},
+        left_out=[{"name": name, "reason": reason} for name, reason in left_out],
+        totals=Totals.of(list(entries)),
+        scripts=list(entries),
+    )
+
+
+def _entry(script: str, state: State = "narrated", *, error: str | None = None, notes: tuple[str, ...] = ()) -> ScriptEntry:
+    numbers = {"seconds": 90.0, "segments": 3, "bytes_billed": 40, "bytes_reused": 5, "usd": 0.0006, "retries": 1}
+    return ScriptEntry.model_validate({"script": script, "state": state, "error": error, "notes": list(notes), **numbers})
+
+
+def _tokens(report: str) -> list[Token]:
+    return MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(report)
+
+
+def _cells(report: str) -> list[list[str]]:
+    """
+    Return the table of a report as a reader shows it, row by row.
+    """
+    rows: list[list[str]] = []
+    tokens = _tokens(report)
+    for before, token in pairwise(tokens):
+        if before.type == "tr_open":
+            rows.append([])
+        if before.type in ("th_open", "td_open"):
+            rows[-1].append(_said(token))
+    return rows
+
+
+def _said(token: Token) -> str:
+    """
+    Return an inline token's text, where a mark of Markdown that took effect shows by its name.
+    """
+    return "".join(part.content if part.type.startswith("text") else f"<{part.type}>" for part in token.children or [])
+
+
+def _items(report: str) -> list[str]:
+    tokens = _tokens(report)
+    return [
+        _said(token)
+        for before, token in pairwise(tokens)
+        if token.type == "inline" and before.type == "paragraph_open" and before.level == 2
+    ]
+
+
+def test_the_table_has_one_row_for_each_script() -> None:
+    """
+    In order, whatever became of it, and the sums at the end.
+    """
+    states: tuple[State, ...] = ("narrated", "unchanged", "empty", "failed", "pending")
+    report = run_report(_manifest(*(_entry(f"part/{state}.txt", state) for state in states)))
+
+    numbers = ["1.50", "3", "40", "5", "0.0006", "1"]
+    assert [
+        ["Script", "Minutes", "Segments", "Bytes paid", "Bytes reused", "USD", "Retries", "State"],
+        *([f"part/{state}.txt", *numbers, state] for state in states),
+        ["<strong_open>All<strong_close>", "7.50", "15", "200", "25", "0.0030", "5", ""],
+    ] == _cells(report)
+
+
+def test_what_failed_comes_first_with_its_place_and_sentence() -> None:
+    """
+    Before the table: it may be a thousand rows long.
+    """
+    failed = "b.txt, line 7: No sound take after 5 attempts: The take is silent (1.0 s). Missing: “Say it.”"
+    entries = [_entry("a.txt"), _entry("b.txt", "failed", error=failed), _entry("c.txt", "pending", error="later")]
+
+    report = run_report(_manifest(*entries, error="1 of 3 scripts failed:\n  b.txt …"))
+
+    assert [failed] == _items(report)
+    places = ["**3 scripts", "**1 of 3 scripts failed:", "## What failed", "* b.txt, line 7", "| Script |"]
+    assert places == sorted(places, key=report.index)
+
+
+@given(
+    st.text(
+        alphabet=st.sampled_from("ab1 \n\\`*_~[]()<>|&;#-+.!=\"'“”:/") | st.characters(exclude_categories=["C", "Z"]),
+        min_size=1,
+    )
+)
+@example("# heading")
+@example("1. item")
+@example("- item")
+@example("* * *")
+@example("+ item")
+@example("    code")
+@example("a | b")
+@example("~~struck~~ **bold** _it_ `code` ![x](http://a.b) <b>html</b> &amp; \\| [a]: b")
+@example("```\ncode")
+def test_a_scripts_text_is_shown_as_it_is(text: str) -> None:
+    """
+    Not one sign of it takes effect, whether in a table, a list or the error of a run.
+    """
+    shown = " ".join(text.split())
+    entry = _entry(text, "failed", error=text)
+    if not shown:
+        return
+
+    report = run_report(_manifest(entry, error=text))
+
+    assert [shown] == _items(report)
+    assert shown == _cells(report)[1][0]
+    tokens = _tokens(report)
+    bold = next(token for token in tokens[3:] if token.type == "inline")
+    assert f"<strong_open>{shown}<strong_close>" == _said(bold)
+
+
+def test_all_notes_are_counted_and_the_first_are_shown() -> None:
+    """
+    A book's worth of notes would make the run's page unreadable; what is missing is said.
+    """
+    notes = tuple(f"line {number}: changed" for number in range(NOTES + 3))
+
+    few = _items(run_report(_manifest(_entry("a.txt", notes=notes[:NOTES]))))
+    many = _items(run_report(_manifest(_entry("a.txt", notes=notes))))
+
+    assert [f"a.txt, {note}" for note in notes[:NOTES]] == few
+    assert [*few, "… and 3 more; run.json has them all."] == many
+
+
+def test_what_was_left_out_is_told() -> None:
+    """
+    So that nobody misses a file in silence.
+    """
+    report = run_report(_manifest(_entry("a.txt"), left_out=(("cover.jpg", "not a .txt or .md file"),)))
+
+    assert ["cover.jpg: not a .txt or .md file"] == _items(report)
+    assert "## Left out" in report
+
+
+def test_a_run_in_one_sentence() -> None:
+    """
+    States that did not occur are not in it.
+    """
+    entries = [_entry("a.txt"), _entry("b.txt", "unchanged"), _entry("c.txt", "pending")]
+
+    assert (
+        "3 scripts: 1 narrated, 1 unchanged, 1 not done; 4.5 minutes, 0 requests, 120 bytes paid (0.0018 USD), 15 reused."
+        == headline(_manifest(*entries))
+    )
+    assert headline(_manifest()).startswith("0 scripts: none;")
+
+
+def test_a_voice_is_shown_with_what_it_was_made_from() -> None:
+    """
+    Whether it is the one that was wanted can be seen without listening.
+    """
+    levels = Levels(rms_dbfs=-20.0, peak_dbfs=-3.0, noise_dbfs=-70.0, snr_db=50.0, bandwidth_hz=8_000.0, clipped_runs=0)
+    reference = Reference(
+        digest="d",
+        wav=Path("r.wav"),
+        transcript=None,
+        recordings=("a|b.wav",),
+        seconds=30.0,
+        speech_seconds=27.4,
+        levels=levels,
+        warnings=("It is dull.",),
+    )
+
+    entry = VoiceEntry(id="v", title="*Ann*", reference="d", attached=True)
+
+    rows = _cells(voice_card(entry, state="trained", reference=reference))
+    bare = _cells(voice_card(VoiceEntry(id="v", title="Ann"), state="trained", reference=None))
+
+    assert [
+        ["Voice", "*Ann*"],
+        ["Id", "v"],
+        ["State", "trained"],
+        ["Made", "before; found by its reference"],
+        ["Reference", "a|b.wav"],
+        ["Reference digest", "d"],
+        ["Transcript", "none; the service listens by itself"],
+        ["Speech", "27.4 of 30.0 s"],
+        ["Level", "-20.0 dBFS RMS, peak -3.0 dBFS"],
+        ["Signal to noise", "50 dB"],
+        ["Bandwidth", "8.0 kHz"],
+        ["Warning", "It is dull."],
+    ] == rows[1:]
+    assert [["Voice", "Ann"], ["Id", "v"], ["State", "trained"], ["Made", "elsewhere"]] == bare[1:]
