@@ -5,7 +5,6 @@ The command line's edge: parse, call, one sentence and an exit code.
 import sys
 from collections.abc import Sequence
 
-from flows import commands
 from flows.narration.errors import ExitCode, NarrateError
 
 
@@ -13,8 +12,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     Run a command and return its exit code; only a fault of the program itself shows a traceback.
     """
-    arguments = commands.parser().parse_args(argv)
     try:
+        from flows import commands  # here, so that Ctrl-C while it is imported ends as it does later
+
+        arguments = commands.parser().parse_args(argv)
         return int(arguments.command(arguments))
     except NarrateError as error:
         print(f"narrate: {error}", file=sys.stderr)

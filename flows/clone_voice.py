@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.settings import Output, VoiceChoice, from_environment
+from flows.settings import Limits, Output, VoiceChoice, from_environment
 from flows.steps import cast_voice
 
 
@@ -23,13 +23,16 @@ def _run_name() -> str:
 
 
 @flow(name="clone-voice", flow_run_name=_run_name)
-async def clone_voice(voice: VoiceChoice, output: Output = from_environment(Output)) -> dict[str, Any]:
+async def clone_voice(
+    voice: VoiceChoice, output: Output = from_environment(Output), limits: Limits = from_environment(Limits)
+) -> dict[str, Any]:
     """
     Clone a voice, or find the one made from the same recordings before, and wait until it is trained.
 
     Args:
         voice: Whose voice; only clone one whose owner consents.
         output: Where the checked reference is kept, in the folder `.voice`.
+        limits: How long a service out of reach is waited for.
     """
-    _, entry = await cast_voice(voice, folder=Path(output.out) / ".voice")
+    _, entry = await cast_voice(voice, folder=Path(output.out) / ".voice", patience=limits)
     return entry.model_dump()

@@ -9,12 +9,11 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows import settings
@@ -141,7 +140,16 @@ def _demo(arguments: argparse.Namespace) -> int:
     out = DATA / "demo"
     knobs = settings.checked(
         Settings,
-        {"scripts": str(DATA / "scripts"), "reference": [str(DATA / "reference.wav")], "out": str(out), "voice_title": "Demo"},
+        {
+            "scripts": str(DATA / "scripts"),
+            "reference": [str(DATA / "reference.wav")],
+            "out": str(out),
+            "voice_title": "Demo",
+            "voice_id": None,
+            "instant": False,
+            "takes": None,
+            "budget": None,
+        },
     )
     _say("A stand-in of the Fish Audio API speaks here: its voice only leans towards the reference, it is no clone of it.")
     with studio.sandbox(voice=arguments.voice, state=out / ".sandbox") as address:
@@ -163,25 +171,17 @@ def _narrate(knobs: Settings, *, as_json: bool) -> int:
     groups = [knobs.group(kind) for kind in (Scripts, VoiceChoice, Delivery, Output, Limits)]
     _survey(knobs)
     refuse_recordings(knobs.reference, transcript=knobs.transcript, instant=knobs.instant)
+    knobs.group(Output).folders()
     settings.account().key  # noqa: B018  # refuses a missing key
     settings.prepare_prefect()
-    if settings.prefect_api():
-        return _flow(groups, as_json=as_json)
 
-    from flows.studio import History
+    from flows import studio
 
-    history = History()
-    settings.use_prefect_api(history.url)
-    return _flow(groups, as_json=as_json, when=history.wait)
+    wait = studio.keep_history()
 
-
-def _flow(groups: Sequence[BaseModel], *, as_json: bool, when: Callable[[], None] = lambda: None) -> int:
-    """
-    Import Prefect, which takes a second, and run the flow *when* its server is there.
-    """
     from flows import running
 
-    when()
+    wait()
     return running.run(groups, as_json=as_json)
 
 
@@ -276,7 +276,12 @@ def _ask(question: Any) -> Any:
 def _sandbox(arguments: argparse.Namespace) -> int:
     from flows.sandbox.server import serve
 
-    serve(port=arguments.port, voice=arguments.voice, state=arguments.state)
+    try:
+        serve(port=arguments.port, voice=arguments.voice, state=arguments.state)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"The sandbox cannot listen at port {arguments.port}: {error}.", "Choose another --port.") from error
+    except ModuleNotFoundError as error:
+        raise UsageError(str(error)) from error
     return ExitCode.OK
 
 

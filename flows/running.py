@@ -17,7 +17,7 @@ from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
 from pydantic import BaseModel
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows.narrate import narrate
 from flows.narration import report
@@ -41,18 +41,19 @@ def run(groups: Sequence[BaseModel], *, as_json: bool) -> int:
     productions: list[Production] = []
     watching.set(productions.append)
     with _shown(productions):
-        state = asyncio.run(_finished(groups, productions))
-    _tell(productions[-1].result if productions else {}, as_json=as_json)
-    if state.is_cancelled():
-        raise Interrupted.by_a_person()
-    if isinstance(state.data, BaseException):
-        raise state.data
-    return ExitCode.OK if state.is_completed() else ExitCode.FAULT
+        error = asyncio.run(_finished(groups, productions))
+    result = productions[-1].result if productions else {}
+    _tell(result, as_json=as_json)
+    if isinstance(error, BaseException):
+        raise error
+    return ExitCode.OK
 
 
-async def _finished(groups: Sequence[BaseModel], productions: list[Production]) -> State[Any]:
+async def _finished(groups: Sequence[BaseModel], productions: list[Production]) -> Any:
     """
-    Run the flow to its end. The first Ctrl-C stops sending and waits for what is in flight; the second waits for nothing.
+    Run the flow to its end, and return the error it ended with or its manifest.
+
+    The first Ctrl-C stops sending and waits for what is in flight; the second waits for nothing.
     """
     loop, run, first = asyncio.get_running_loop(), asyncio.current_task(), 0.0
 
@@ -74,7 +75,7 @@ async def _finished(groups: Sequence[BaseModel], productions: list[Production]) 
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
     state: State[Any] = await narrate(*groups, return_state=True)
-    return state
+    return Interrupted.by_a_person() if state.is_cancelled() else await state.aresult(raise_on_failure=False)
 
 
 def _tell(result: dict[str, Any], *, as_json: bool) -> None:
@@ -108,7 +109,7 @@ def _shown(productions: list[Production]) -> Iterator[None]:
 _COLUMNS = (
     TextColumn("{task.description:>9}"),
     BarColumn(),
-    TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+    MofNCompleteColumn(),
     TextColumn("{task.fields[more]}"),
     TimeRemainingColumn(),
 )

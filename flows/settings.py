@@ -6,18 +6,22 @@ them together, each with an option of the command line and a variable `NARRATE_â
 """
 
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from flows.narration.assemble import Sound
 from flows.narration.errors import KeyRefused, UsageError
-from flows.narration.recorder import Patience
+from flows.narration.files import require_writable
+from flows.narration.limiter import Patience
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery
+from flows.narration.takes import local_folder
 
 Group = TypeVar("Group", bound=BaseModel)
 
@@ -115,6 +119,16 @@ class Output(Sound, _Place):
     What is made, and where.
     """
 
+    def folders(self) -> tuple[Path, Path]:
+        """
+        Return the output folder and the take store's; `UsageError` where nothing can be written there.
+        """
+        out = Path(self.out)
+        takes = local_folder(self.takes) if self.takes else out / ".takes"
+        for folder in (out, takes):
+            require_writable(folder)
+        return out, takes
+
 
 class _Purse(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -151,6 +165,15 @@ class Account(BaseSettings):
 
     api_key: SecretStr | None = Field(default=None, description="API key of the Fish Audio account.")
     base_url: str = Field(default=HOSTED_API, pattern=r"^https?://[^/\s]+", description="Address of the API.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _has_a_port(cls, address: str) -> str:
+        """
+        Refuse a port that is none, which would only show as a name that cannot be resolved.
+        """
+        urlsplit(address).port  # noqa: B018  # raises ValueError
+        return address
 
     @property
     def key(self) -> str:
@@ -201,19 +224,26 @@ def checked(kind: type[Group], given: Mapping[str, Any]) -> Group:
     try:
         return kind(**given)
     except ValidationError as error:
-        faults = "; ".join(_fault(detail) for detail in error.errors())
+        faults = "; ".join(_fault(detail, kind) for detail in error.errors())
         raise UsageError(f"{faults}.", "`narrate COMMAND --help` tells what each option takes.") from None
+    except SettingsError as error:
+        name = re.search(r'field "(\w+)"', str(error))
+        variable = f"NARRATE_{name[1].upper()}" if name else "A variable NARRATE_â€¦"
+        raise UsageError(
+            f"{variable} is no JSON (it was {os.environ.get(variable)!r}).", """A list looks like '["one.wav", "two.wav"]'."""
+        ) from None
 
 
-def _fault(detail: Any) -> str:
+def _fault(detail: Any, kind: type[BaseModel]) -> str:
     """
     Tell what is wrong with one value by the name a user knows it by.
     """
     message = detail["msg"].removeprefix("Value error, ")
     if not detail["loc"]:
         return str(message)
-    option = "--" + str(detail["loc"][0]).replace("_", "-")
-    return f"{option}: {message} (it was {detail['input']!r})"
+    name = str(detail["loc"][0])
+    known_as = f"FISH_{name.upper()}" if kind is Account else "--" + name.replace("_", "-")
+    return f"{known_as}: {message} (it was {detail['input']!r})"
 
 
 def prepare_prefect() -> None:
@@ -222,13 +252,6 @@ def prepare_prefect() -> None:
     """
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
-
-
-def prefect_api() -> str | None:
-    """
-    Address of a standing Prefect server, where one is configured by the environment.
-    """
-    return os.environ.get("PREFECT_API_URL")
 
 
 def use_prefect_api(url: str) -> None:

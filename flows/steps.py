@@ -21,18 +21,23 @@ from prefect.states import Cancelled
 
 from flows import settings
 from flows.narration import plan, report
+from flows.narration.ending import worst
 from flows.narration.errors import Interrupted, NarrateError, UsageError
+from flows.narration.limiter import Patience
 from flows.narration.manifest import VoiceEntry
-from flows.narration.production import Order, Production, worst
+from flows.narration.production import Order, Production
 from flows.narration.reference import Reference
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
-from flows.narration.takes import TakeStore, local_folder
+from flows.narration.takes import TakeStore
 from flows.narration.voice import refuse_recordings
 from flows.settings import Limits, Output, Scripts, VoiceChoice
 from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
 
+CREATE_SECONDS = 5.0
+"""Seconds between attempts to create a voice, so that the account can show one whose answer got lost."""
 
-async def cast_voice(choice: VoiceChoice, *, folder: Path) -> tuple[Voice | InlineReference, VoiceEntry]:
+
+async def cast_voice(choice: VoiceChoice, *, folder: Path, patience: Patience) -> tuple[Voice | InlineReference, VoiceEntry]:
     """
     Have the voice a run asked for, ready to speak: normalize, create and wait, as far as each is needed.
     """
@@ -45,7 +50,10 @@ async def cast_voice(choice: VoiceChoice, *, folder: Path) -> tuple[Voice | Inli
     reference = normalize_reference(choice.reference, choice.transcript, folder)
     if choice.instant:
         return await _inline(reference, title=title)
-    created, attached = await create_voice(reference, title)
+    create = create_voice.with_options(
+        retries=math.ceil(patience.patience / CREATE_SECONDS), retry_delay_seconds=CREATE_SECONDS
+    )
+    created, attached = await create(reference, title)
     entry = VoiceEntry(id=created.id, title=created.title, reference=reference.digest, attached=attached)
     try:
         voice = await _waited(created.id, choice)
@@ -85,18 +93,17 @@ def begin(*, scripts: Scripts, voice: VoiceChoice, speech: Delivery, output: Out
     _tell_in_sentences()
     settings.account()
     refuse_recordings(voice.reference, transcript=voice.transcript, instant=voice.instant)
-    out = Path(output.out)
+    out, takes = output.folders()
     survey = plan.survey(Path(scripts.scripts), out=out, sound=output, cutting=scripts, encoding=scripts.encoding)
     logger = get_run_logger()
     logger.info("%d scripts to narrate into %s.", len(survey.readings), out)
     for left in survey.left_out:
         logger.info("Left out %s: %s.", left.name, left.reason)
-    store = TakeStore(local_folder(output.takes) if output.takes else out / ".takes")
     return Production(
         Order(
             survey=survey,
             out=out,
-            store=store,
+            store=TakeStore(takes),
             delivery=speech,
             sound=output,
             patience=limits,
@@ -130,7 +137,9 @@ def outcome(production: Production) -> dict[str, Any] | State[Any]:
     """
     What a flow run ends with: its manifest, or the state Cancelled where a person stopped it.
     """
-    return Cancelled(message=str(Interrupted.by_a_person())) if production.interrupted else production.result
+    if production.result["state"] == "cancelled":
+        return Cancelled(message=str(Interrupted.by_a_person()))
+    return production.result
 
 
 async def _report(

@@ -9,17 +9,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from flows import settings
 from flows.narration.errors import ServiceUnavailable
 
 STOP_SECONDS = 10
 HISTORY_SECONDS = 120
+REACH_SECONDS = 30
 
 
 @contextmanager
@@ -44,6 +46,37 @@ def _address(process: "subprocess.Popen[str]") -> str:
         if line.startswith("ready "):
             return line.split()[1]
     raise ServiceUnavailable("The sandbox did not start.", "`narrate sandbox` by itself shows why.")
+
+
+def keep_history() -> Callable[[], None]:
+    """
+    See to it that Prefect keeps the run history: on the server that is configured, or on an embedded one that is started now.
+
+    Call before the flows are imported, and what is returned before they run: it waits until the server answers.
+    """
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
+
+    standing = get_current_settings().api.url
+    if standing:
+        return lambda: _reach(standing)
+    history = History()
+    settings.use_prefect_api(history.url)
+    refresh_global_settings_context()
+    return history.wait
+
+
+def _reach(url: str) -> None:
+    """
+    Tell in a sentence that a configured Prefect server is not there.
+    """
+    try:
+        httpx.get(f"{url}/health", timeout=REACH_SECONDS)
+    except httpx.TransportError as error:
+        raise ServiceUnavailable(
+            f"The Prefect server at {url} does not answer ({error}).",
+            "Start it, or unset PREFECT_API_URL to keep the run history without one.",
+        ) from error
 
 
 class History:

@@ -77,9 +77,6 @@ def normalize_reference(recordings: list[str], transcript: str | None, folder: P
     task_run_name="create-voice {title}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    retries=4,
-    retry_delay_seconds=5,
-    retry_jitter_factor=0.5,
     retry_condition_fn=_passing,
 )
 async def create_voice(reference: Reference, title: str) -> tuple[Voice, bool]:
@@ -105,7 +102,8 @@ async def wait_for_voice(voice_id: str, deadline: float, patience: float) -> Voi
     """
     Look once whether the voice is trained; *deadline* is on the event loop's clock, *patience* in seconds is for the message.
 
-    A service that does not answer is no failure of the voice: it is looked at again until the deadline.
+    A service that does not answer is no failure of the voice: it is looked at again until the deadline, and then it is the
+    service that failed.
     """
     try:
         async with open_speech() as speech:
@@ -113,6 +111,8 @@ async def wait_for_voice(voice_id: str, deadline: float, patience: float) -> Voi
     except (VoiceNotReady, ServiceUnavailable) as error:
         if asyncio.get_running_loop().time() < deadline:
             raise VoiceNotReady(error.fact) from error
+        if isinstance(error, ServiceUnavailable):
+            raise
         raise VoiceTimeout(
             f"The voice was not trained within {patience:g} s. {error.fact}",
             "Run the same command again to go on waiting for the same voice; --training-timeout waits longer.",

@@ -7,6 +7,8 @@ of s2.1-pro and s2-pro, nothing for s2.1-pro-free while its free window lasts. T
 12 hours of speech.
 """
 
+from dataclasses import dataclass
+
 USD_PER_BYTE = {"s2.1-pro": 15e-6, "s2-pro": 15e-6, "s2.1-pro-free": 0.0}
 PRICES_READ = "2026-08-19"
 
@@ -32,3 +34,27 @@ def hours(text_bytes: int, *, speed: float = 1.0) -> float:
     Guess how many hours of speech *text_bytes* UTF-8 bytes become; a guess, good to about a third for English.
     """
     return text_bytes * SECONDS_PER_BYTE / speed / 3600
+
+
+@dataclass
+class Tally:
+    """
+    What recording cost: requests sent, UTF-8 bytes billed for sure, bytes perhaps billed, attempts beyond the first; and the
+    bytes of the segments that were recorded by it.
+    """
+
+    requests: int = 0
+    bytes_billed: int = 0
+    bytes_unknown: int = 0
+    retries: int = 0
+    bytes_recorded: int = 0
+
+    def add(self, other: "Tally") -> None:
+        """
+        Add *other* to this.
+        """
+        self.requests += other.requests
+        self.bytes_billed += other.bytes_billed
+        self.bytes_unknown += other.bytes_unknown
+        self.retries += other.retries
+        self.bytes_recorded += other.bytes_recorded

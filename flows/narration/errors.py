@@ -5,6 +5,7 @@ Every error a user can meet: a fact, the next step, and an exit code.
     ├── UsageError             2   the command or its input is wrong; nothing was sent
     │   └── ScriptUnreadable   2   a script cannot be read as text
     ├── ScriptsFailed          3   some scripts failed; the others are done and kept
+    │   ├── StorageFailed      3   what was paid for could not be written to disk
     │   ├── TakeFailed         3   one segment has no sound take
     │   └── RequestRefused     3   the service refused a request for good
     ├── ReferenceUnusable      4   the reference cannot become a voice
@@ -86,6 +87,21 @@ class ScriptsFailed(NarrateError):
     """
 
     exit_code = ExitCode.SCRIPTS_FAILED
+
+
+class StorageFailed(ScriptsFailed):
+    """
+    What was paid for could not be written to disk.
+    """
+
+    @classmethod
+    def by(cls, error: OSError) -> Self:
+        """
+        Say what the system said of which file.
+        """
+        return cls(
+            f"Writing failed: {error.strerror or error} ({error.filename or 'no file named'}).", "Nothing more was sent."
+        )
 
 
 class TakeFailed(ScriptsFailed):

@@ -3,10 +3,25 @@ Write files so that a reader, a crash or a power cut never meets half of one.
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+from flows.narration.errors import UsageError
+
+
+def require_writable(folder: Path) -> None:
+    """
+    Make *folder* and try to write in it; `UsageError` where that is not to be, before anything is paid for.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}.", "Choose another folder.") from error
 
 
 @contextmanager

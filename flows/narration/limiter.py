@@ -1,10 +1,12 @@
 """
-How many requests may be in flight, and how long to wait after a failure.
+How many requests may be in flight, how hard to try, and how long to wait after a failure.
 """
 
 import random
 import time
 from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict, Field
 
 CALM_SECONDS = 60.0
 """A limit that was run into is not tried again for this long, so that a steady run sees no refusals."""
@@ -14,6 +16,42 @@ LONGEST_WAIT = 30.0
 
 STORM = 5
 """Failures in a row, with no success between them, after which the service counts as out of reach."""
+
+
+class Patience(BaseModel):
+    """
+    How hard to try, and how many requests at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    concurrency: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="Requests in flight at once at most. Fish Audio allows an account 5, 15 from 100 USD and 50 from 1,000 USD "
+        "paid in all; a lower limit told by the service is followed.",
+    )
+    attempts: int = Field(
+        default=5,
+        ge=1,
+        le=20,
+        description="Attempts at one segment before it is given up while others succeed.",
+    )
+    deadline: float = Field(
+        default=180.0,
+        gt=0,
+        description="Seconds one request for a take may last in all; a long segment takes about 30.",
+    )
+    patience: float = Field(
+        default=900.0, ge=0, description="Seconds a service out of reach is waited for before the run is given up."
+    )
+    backoff: float = Field(
+        default=1.0,
+        ge=0,
+        le=60,
+        description="Seconds before the second attempt; doubled with each, up to 30, with jitter.",
+    )
 
 
 class Limiter:

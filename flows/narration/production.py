@@ -4,7 +4,7 @@ One run over a folder of scripts: from what is planned, through takes, to narrat
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -14,7 +14,10 @@ from typing import Any, Literal
 
 from flows.narration import cost
 from flows.narration.assemble import Narration, Sound, assemble
-from flows.narration.errors import ExitCode, Interrupted, MoneyError, NarrateError, ScriptsFailed, TakeFailed
+from flows.narration.cost import Tally
+from flows.narration.ending import ENDS, located
+from flows.narration.errors import Interrupted, MoneyError, NarrateError, ScriptsFailed, TakeFailed
+from flows.narration.limiter import Patience
 from flows.narration.manifest import (
     RUN,
     Manifest,
@@ -26,8 +29,7 @@ from flows.narration.manifest import (
     segments_path,
 )
 from flows.narration.plan import Estimate, Planned, Survey, estimate, planned
-from flows.narration.recorder import Patience, Recorder, Tally
-from flows.narration.segments import Segment
+from flows.narration.recorder import Recorder
 from flows.narration.speech import SAMPLE_RATE, Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import TakeDamaged, TakeStore, take_key, voice_key
 
@@ -36,10 +38,6 @@ watching: ContextVar["Callable[[Production], None] | None"] = ContextVar("watchi
 
 ENCODERS = ThreadPoolExecutor(2, thread_name_prefix="assemble")
 """Narrations assembled at once: encoding is done by ffmpeg, at low priority, two processes of it at most."""
-
-
-ENDS = (ExitCode.INTERRUPTED, ExitCode.KEY, ExitCode.MONEY, ExitCode.SERVICE, ExitCode.VOICE, ExitCode.VOICE_TIMEOUT)
-"""What ends a whole run, the first before the others; any other error is that of the script it struck."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +233,7 @@ class Production:
             (segment, error) for segment, error in zip(segments, outcomes, strict=True) if isinstance(error, NarrateError)
         ]
         if failed:
-            raise _located(failed, script=plan.reading.script.name)
+            raise located(failed, script=plan.reading.script.name)
 
     async def _discard(self, damaged: TakeDamaged, plan: Planned, *, anew: Counter[str]) -> None:
         """
@@ -287,39 +285,6 @@ class Production:
         manifest.write(self.order.out / RUN)
         self.result = manifest.model_dump(mode="json")
         return manifest
-
-
-def worst(errors: Sequence[BaseException], *, entries: Sequence[ScriptEntry]) -> NarrateError | None:
-    """
-    Of what went wrong in a run, make the one error it ends with: key before money before service before scripts.
-    """
-    for fault in errors:
-        if not isinstance(fault, NarrateError):
-            raise fault
-    ours = [error for error in errors if isinstance(error, NarrateError)]
-    for code in ENDS:
-        for error in ours:
-            if error.exit_code == code:
-                return error
-    failed = [entry for entry in entries if entry.state == "failed"]
-    if not failed:
-        return None
-    lines = "\n".join(f"  {entry.error}" for entry in failed)
-    return ScriptsFailed(
-        f"{len(failed)} of {len(entries)} scripts failed:\n{lines}\n",
-        "The others are done and kept; run the same command again to record only what is missing.",
-    )
-
-
-def _located(failed: Sequence[tuple[Segment, NarrateError]], *, script: str) -> NarrateError:
-    """
-    Say where in the script each error struck; an error of the whole run stays as it is.
-    """
-    whole = [error for _, error in failed if not isinstance(error, ScriptsFailed)]
-    if whole:
-        return whole[0]
-    facts = [f"{script}, line {segment.line}: {error.fact} Missing: “{segment.text}”" for segment, error in failed]
-    return ScriptsFailed("\n".join(facts), "Run the same command again to record only what is missing.")
 
 
 def _entry(

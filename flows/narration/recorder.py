@@ -13,85 +13,26 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from flows.narration import cost
+from flows.narration.cost import Tally
 from flows.narration.errors import (
     KeyRefused,
     MoneyError,
     NarrateError,
     RateLimited,
     ServiceUnavailable,
+    StorageFailed,
     TakeFailed,
+    UsageError,
     VoiceNotFound,
 )
 from flows.narration.judge import BadTake, judge
-from flows.narration.limiter import Limiter, Weather
+from flows.narration.limiter import Limiter, Patience, Weather
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import Take, TakeStore
 
 WINDOW = 4
 """Segments open at once, as a multiple of the concurrency."""
-
-
-class Patience(BaseModel):
-    """
-    How hard to try, and how many requests at once.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    concurrency: int = Field(
-        default=5,
-        ge=1,
-        le=100,
-        description="Requests in flight at once at most. Fish Audio allows an account 5, 15 from 100 USD and 50 from 1,000 USD "
-        "paid in all; a lower limit told by the service is followed.",
-    )
-    attempts: int = Field(
-        default=5,
-        ge=1,
-        le=20,
-        description="Attempts at one segment before it is given up while others succeed.",
-    )
-    deadline: float = Field(
-        default=180.0,
-        gt=0,
-        description="Seconds one request for a take may last in all; a long segment takes about 30.",
-    )
-    patience: float = Field(
-        default=900.0, ge=0, description="Seconds a service out of reach is waited for before the run is given up."
-    )
-    backoff: float = Field(
-        default=1.0,
-        ge=0,
-        le=60,
-        description="Seconds before the second attempt; doubled with each, up to 30, with jitter.",
-    )
-
-
-@dataclass
-class Tally:
-    """
-    What recording cost: requests sent, UTF-8 bytes billed for sure, bytes perhaps billed, attempts beyond the first; and the
-    bytes of the segments that were recorded by it.
-    """
-
-    requests: int = 0
-    bytes_billed: int = 0
-    bytes_unknown: int = 0
-    retries: int = 0
-    bytes_recorded: int = 0
-
-    def add(self, other: "Tally") -> None:
-        """
-        Add *other* to this.
-        """
-        self.requests += other.requests
-        self.bytes_billed += other.bytes_billed
-        self.bytes_unknown += other.bytes_unknown
-        self.retries += other.retries
-        self.bytes_recorded += other.bytes_recorded
 
 
 @dataclass(eq=False)
@@ -306,9 +247,13 @@ class Recorder:
             self._in_passing(want, error)
         except BadTake as error:
             self._count(want, error)
-        except (KeyRefused, MoneyError, VoiceNotFound) as error:
+        except (KeyRefused, MoneyError, VoiceNotFound, UsageError) as error:
             self.stop(error)
             want.taken.set_exception(error)
+        except OSError as error:
+            # What cannot be kept must not be paid for: a full disk stops the run, not just this segment.
+            self.stop(StorageFailed.by(error))
+            want.taken.set_exception(StorageFailed.by(error))
         except NarrateError as error:
             want.taken.set_exception(error)
 
@@ -370,7 +315,7 @@ class Recorder:
         if self.stopped is not None:
             want.taken.set_exception(self.stopped)
             return
-        wait = self.weather.delay(want.requests) if after is None else after + random.random()
+        wait = self.weather.delay(want.requests) if after is None else min(after, self._patience.patience) + random.random()
         self._sleeping[want] = asyncio.get_running_loop().call_later(wait, self._back, want)
 
     def _back(self, want: Want) -> None:

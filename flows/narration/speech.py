@@ -30,6 +30,7 @@ from flows.narration.errors import (
     RequestRefused,
     ServiceAway,
     ServiceUnavailable,
+    UsageError,
     VoiceNotFound,
 )
 
@@ -244,6 +245,12 @@ def _config(voice: Voice | InlineReference, delivery: Delivery) -> TTSConfig:
         prosody=Prosody(speed=delivery.speed, volume=delivery.volume),
         top_p=delivery.top_p,
         temperature=delivery.temperature,
+        # What the API has as its own defaults; nobody asked for a knob.
+        max_new_tokens=1024,
+        repetition_penalty=1.2,
+        min_chunk_length=50,
+        condition_on_previous_chunks=True,
+        early_stop_threshold=1.0,
     )
 
 
@@ -302,7 +309,8 @@ def _from_status(response: httpx.Response, doing: str) -> NarrateError:
     status, said = response.status_code, _message(response)
     fact = f"While {doing}: the service answered {status} ({said})."
     # A voice that is another account's is answered with 403 when looked at, and with 400 when spoken with.
-    if "reference not found" in said.lower() or (status == 403 and "/model/" in response.request.url.path):
+    about_a_voice = "/model/" in response.request.url.path
+    if "reference not found" in said.lower() or (status in (403, 404) and about_a_voice):
         return VoiceNotFound(fact, "`narrate voices list` shows the account's voices.")
     match status:
         case 401 | 403:
@@ -310,7 +318,7 @@ def _from_status(response: httpx.Response, doing: str) -> NarrateError:
         case 402:
             return MoneyError(fact, "Top up the API wallet at https://fish.audio/app/developers, then run again.")
         case 404:
-            return VoiceNotFound(fact, "`narrate voices list` shows the account's voices.")
+            return UsageError(fact, "Check FISH_BASE_URL: there seems to be no such API.")
         case 429:
             return RateLimited(fact, retry_after=_retry_after(response), billed=False)
         case 408 | 425:

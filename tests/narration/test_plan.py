@@ -12,10 +12,10 @@ import pytest
 from flows.narration.assemble import Sound
 from flows.narration.errors import ScriptUnreadable, UsageError
 from flows.narration.judge import Heard
+from flows.narration.limiter import Patience
 from flows.narration.manifest import segments_path
 from flows.narration.plan import Estimate, Planned, Survey, estimate, planned, survey
 from flows.narration.production import Order, Production
-from flows.narration.recorder import Patience
 from flows.narration.segments import Cutting
 from flows.narration.speech import SAMPLE_RATE, Delivery
 from flows.narration.takes import TakeStore, take_key

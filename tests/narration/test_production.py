@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from flows.narration.assemble import Sound, read_mark
+from flows.narration.ending import worst
 from flows.narration.errors import (
     ExitCode,
     Interrupted,
@@ -28,10 +29,10 @@ from flows.narration.errors import (
 )
 from flows.narration.ffmpeg import FfmpegFailed
 from flows.narration.judge import Samples
+from flows.narration.limiter import Patience
 from flows.narration.manifest import Manifest, ScriptEntry, VoiceEntry, segments_path
 from flows.narration.plan import survey
-from flows.narration.production import Order, Production, watching, worst
-from flows.narration.recorder import Patience
+from flows.narration.production import Order, Production, watching
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import TakeDamaged, TakeStore, take_key

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.narration.cost import Tally
 from flows.narration.errors import KeyRefused, MoneyError, NarrateError, RequestRefused, ServiceUnavailable, TakeFailed
-from flows.narration.recorder import Patience, Recorder, Tally
+from flows.narration.limiter import Patience
+from flows.narration.recorder import Recorder
 from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import Take, TakeStore, take_key
 from tests.conftest import KEY, Sandbox

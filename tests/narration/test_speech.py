@@ -23,6 +23,7 @@ from flows.narration.errors import (
     RequestRefused,
     ServiceAway,
     ServiceUnavailable,
+    UsageError,
     VoiceNotFound,
 )
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
@@ -158,7 +159,7 @@ async def test_a_voice_is_created_private_with_all_that_was_given(sandbox: Sandb
         (401, KeyRefused, ("Check FISH_API_KEY, and that the key may do this.",)),
         (402, MoneyError, ("Top up the API wallet at https://fish.audio/app/developers, then run again.",)),
         (403, KeyRefused, ("Check FISH_API_KEY, and that the key may do this.",)),
-        (404, VoiceNotFound, (LISTED,)),
+        (404, UsageError, ("Check FISH_BASE_URL: there seems to be no such API.",)),
         (408, ServiceUnavailable, (AGAIN, None, None)),
         (413, RequestRefused, (REFUSED,)),
         (422, RequestRefused, (REFUSED,)),

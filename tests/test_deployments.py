@@ -1,0 +1,150 @@
+"""
+The deployments of prefect.yaml: put on a server, run by a worker, started by hand and by the clock.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import KEY, ROOT, Narrate, Sandbox, wait_for
+
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """
+    A checkout of its own, so that nothing is written into this one.
+    """
+    folder = tmp_path / "checkout"
+    for name in ("flows", "data"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("demo", "audio", "__pycache__"))
+    for name in ("prefect.yaml", "prefect.toml", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def prefect(narrate: Narrate, checkout: Path) -> Narrate:
+    """
+    The environment of a person in the checkout, whose account is the sandbox's.
+    """
+    more = {"PYTHONPATH": str(checkout), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    return Narrate(folder=checkout, environment={**narrate.environment, **more})
+
+
+def _prefect(person: Narrate, *arguments: str) -> str:
+    """
+    Run a command of Prefect's, and return what it said.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=person.folder,
+        env=person.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def worker(prefect: Narrate) -> Iterator[Path]:
+    """
+    The deployments and a process worker, started as README says; yields the file its log goes to.
+    """
+    _prefect(prefect, "work-pool", "create", "narrate", "--type", "process", "--overwrite")
+    _prefect(prefect, "--no-prompt", "deploy", "--all")
+    log = prefect.folder / "worker.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "worker", "start", "--pool", "narrate"],
+            cwd=prefect.folder,
+            env=prefect.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield log
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def _deployment(api: str, name: str) -> Any:
+    return httpx.get(f"{api}/deployments/name/{name}").raise_for_status().json()
+
+
+def _ended(api: str, deployment: str) -> Any:
+    """
+    Wait for the only run of a deployment, and return it at its end.
+    """
+    ours = {"deployments": {"id": {"any_": [_deployment(api, deployment)["id"]]}}, "flow_runs": {"tags": {"all_": ["by-test"]}}}
+
+    def look() -> Any | None:
+        rows = httpx.post(f"{api}/flow_runs/filter", json=ours).raise_for_status().json()
+        return next((row for row in rows if row["state_type"] in FINAL), None)
+
+    return wait_for(look, what=f"the end of {deployment}", seconds=90)
+
+
+def test_deployments_run(prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path) -> None:
+    """
+    A run started by hand, one started by the clock and the voice by itself end Completed; the second narration pays nothing.
+    """
+    sandbox.config(training="at-once", seconds=1)
+
+    _prefect(prefect, "deployment", "run", "narrate/on-demand", "--tag", "by-test")
+    by_hand = _ended(prefect_api, "narrate/on-demand")
+    sent = len(sandbox.spoken())
+    _prefect(prefect, "deployment", "run", "narrate/nightly", "--tag", "by-test", "--start-in", "1 second")
+    _prefect(prefect, "deployment", "run", "clone-voice/voice", "--tag", "by-test")
+    by_clock, voice = _ended(prefect_api, "narrate/nightly"), _ended(prefect_api, "clone-voice/voice")
+
+    ends = {run["name"]: run["state_type"] for run in (by_hand, by_clock, voice)}
+    assert {"narrate scripts as Demo": "COMPLETED", "clone Demo": "COMPLETED"} == ends, worker.read_text()
+    assert "COMPLETED" == by_hand["state_type"]
+    out = prefect.folder / "data/audio"
+    assert 5 == len(list(out.rglob("*.mp3")))
+    assert sent == len(sandbox.spoken()) > 0
+    assert 1 == len(sandbox.voices())
+    assert KEY not in worker.read_text()
+    assert KEY not in str([by_hand["parameters"], by_clock["parameters"], voice["parameters"]])
+
+
+def test_deployments_explain_themselves(prefect: Narrate, prefect_api: str) -> None:
+    """
+    Each field of the form says what it is, closed sets are lists to choose from, and nothing asks for a key.
+    """
+    _prefect(prefect, "work-pool", "create", "narrate", "--type", "process", "--overwrite")
+    _prefect(prefect, "--no-prompt", "deploy", "--all")
+
+    on_demand, nightly = (_deployment(prefect_api, f"narrate/{name}") for name in ("on-demand", "nightly"))
+
+    schema = on_demand["parameter_openapi_schema"]
+    assert {"scripts", "voice", "speech", "output", "limits"} == set(schema["properties"])
+    groups = schema["definitions"]
+    knobs = {name: knob for group in groups.values() for name, knob in group["properties"].items()}
+    told = {name: knob.get("description") for name, knob in knobs.items()}
+    for name, group in schema["properties"].items():
+        told[name] = group.get("description") or groups[group["$ref"].rpartition("/")[2]].get("description")
+    assert [] == [name for name, description in told.items() if not description]
+    assert ["s2.1-pro", "s2.1-pro-free", "s2-pro"] == knobs["model"]["enum"]
+    assert ["mp3", "wav", "flac", "opus"] == knobs["format"]["enum"]
+    assert (0.5, 2.0) == (knobs["speed"]["minimum"], knobs["speed"]["maximum"])
+    assert [] == [name for name in knobs if "key" in name]
+    assert [True] == [schedule["active"] for schedule in nightly["schedules"]]
+    assert [] == on_demand["schedules"]
