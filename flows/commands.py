@@ -9,11 +9,12 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows import settings
@@ -31,6 +32,14 @@ DATA = Path(__file__).parents[1] / "data"
 CONSENT = "Only clone a voice whose owner consents: Fish Audio requires it, and so do many laws. Voices are created private."
 
 DEMO_KEY = "sandbox"
+
+TITLES: dict[type[BaseModel], str] = {
+    Scripts: "what is narrated",
+    VoiceKnobs: "whose voice",
+    Delivery: "how it is spoken",
+    Output: "what is made, and where",
+    Limits: "what may be spent, in money and patience",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,13 +59,13 @@ def parser() -> argparse.ArgumentParser:
 
     run = _command(commands, "run", _run, "Narrate a script or a folder of scripts.", epilog=CONSENT)
     run.add_argument("scripts", metavar="SCRIPTS", help=_help(Scripts.model_fields["scripts"]))
-    _options(run, Settings, but=("scripts",))
-    run.add_argument("--yes", action="store_true", help="Ask nothing. (This command asks nothing anyway.)")
+    _options(run, (Scripts, VoiceKnobs, Delivery, Output, Limits))
+    run.add_argument("--yes", action="store_true", help="Ask nothing; a run never does.")
     _json(run)
 
     estimate = _command(commands, "estimate", _estimate, "Tell what narrating would cost; sends nothing, needs no key.")
     estimate.add_argument("scripts", metavar="SCRIPTS", help=_help(Scripts.model_fields["scripts"]))
-    _options(estimate, Settings, but=("scripts", *Limits.model_fields, *(set(VoiceKnobs.model_fields) - {"voice_id"})))
+    _options(estimate, (Scripts, VoiceKnobs, Delivery, Output), but=set(VoiceKnobs.model_fields) - {"voice_id"})
     _json(estimate)
 
     _voices(commands)
@@ -90,15 +99,16 @@ def _json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="Print the result as JSON on standard output.")
 
 
-def _options(command: argparse.ArgumentParser, knobs: type[Settings], *, but: Sequence[str]) -> None:
+def _options(command: argparse.ArgumentParser, groups: Sequence[type[BaseModel]], *, but: Collection[str] = ()) -> None:
     """
-    Give *command* an option for each knob; one that is not given stays with the environment or its default.
+    Give *command* an option for each knob of *groups*; one that is not given stays with the environment or its default.
     """
-    for name, knob in knobs.model_fields.items():
-        if name not in but:
-            command.add_argument(
-                f"--{name.replace('_', '-')}", help=_help(knob), default=argparse.SUPPRESS, **_kind(name, knob)
-            )
+    for group in groups:
+        options = command.add_argument_group(TITLES[group])
+        for name, knob in group.model_fields.items():
+            if name not in ("scripts", *but):
+                flag = f"--{name.replace('_', '-')}"
+                options.add_argument(flag, help=_help(knob), default=argparse.SUPPRESS, **_kind(name, knob))
 
 
 def _kind(name: str, knob: FieldInfo) -> dict[str, Any]:
@@ -112,8 +122,8 @@ def _kind(name: str, knob: FieldInfo) -> dict[str, Any]:
 
 
 def _help(knob: FieldInfo) -> str:
-    default = knob.get_default(call_default_factory=True)
-    told = "" if knob.is_required() or default in (None, [], False) else f" Default: {default}."
+    nothing = knob.is_required() or knob.default is None or knob.default is False or knob.default == []
+    told = "" if nothing else f" Default: {knob.default}."
     return f"{knob.description}{told}".replace("%", "%%")
 
 

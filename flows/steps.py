@@ -24,11 +24,11 @@ from flows.narration import plan, report
 from flows.narration.ending import worst
 from flows.narration.errors import Interrupted, NarrateError, UsageError
 from flows.narration.limiter import Patience
-from flows.narration.manifest import VoiceEntry
+from flows.narration.manifest import ScriptEntry, VoiceEntry
 from flows.narration.production import Order, Production
 from flows.narration.reference import Reference
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
-from flows.narration.takes import TakeStore
+from flows.narration.takes import TakeStore, voice_key
 from flows.narration.voice import refuse_recordings
 from flows.settings import Limits, Output, Scripts, VoiceChoice
 from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
@@ -76,7 +76,7 @@ async def _waited(voice_id: str, choice: VoiceChoice) -> Voice:
 
 async def _inline(reference: Reference, *, title: str) -> tuple[InlineReference, VoiceEntry]:
     inline = InlineReference(audio=reference.wav.read_bytes(), transcript=reference.transcript or "")
-    entry = VoiceEntry(id="inline", title=title, reference=reference.digest)
+    entry = VoiceEntry(id=voice_key(inline), title=title, reference=reference.digest)
     await _show_voice(entry, state="sent with each request", reference=reference)
     return inline, entry
 
@@ -175,12 +175,16 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
         if need.usd or need.bytes_covered != need.bytes:
             production.check_money(credit_usd=await credit(speech))
         async with production.recorder(speech=speech, voice=voice):
-            runs = []
-            for name in names:
-                if not await production.admit(name):
-                    break
-                runs.append(asyncio.create_task(synthesize(name, production)))
-            ends = await asyncio.gather(*runs, return_exceptions=True)
+            runs: list[asyncio.Task[ScriptEntry]] = []
+            try:
+                for name in names:
+                    if not await production.admit(name):
+                        break
+                    runs.append(asyncio.create_task(synthesize(name, production)))
+                ends = await asyncio.gather(*runs, return_exceptions=True)
+            finally:
+                for run in runs:
+                    run.cancel()
     faults = [end for end in (*ends, production.stopped) if isinstance(end, BaseException)]
     error = worst(faults, entries=list(production.entries.values()))
     if error is not None:

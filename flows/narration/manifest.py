@@ -71,7 +71,7 @@ class ScriptEntry(Record):
 
 class VoiceEntry(Record):
     """
-    The voice of a run: *id* is `inline` where the reference went along with each request.
+    The voice of a run: *id* is `inline-` and a digest where the reference went along with each request.
     """
 
     id: str
