@@ -17,14 +17,15 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows import settings
+from flows import orders, settings
 from flows.narration import plan
-from flows.narration.errors import ExitCode, UsageError
+from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.manifest import RUN, Manifest
+from flows.narration.production import Production
 from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import TakeStore, local_folder, take_key
-from flows.narration.voice import REFERENCE_TAG, refuse_recordings
-from flows.settings import Limits, Output, Scripts, Settings, VoiceChoice, VoiceKnobs
+from flows.narration.voice import REFERENCE_TAG
+from flows.settings import Limits, Output, Scripts, Settings, VoiceKnobs
 
 DATA = Path(__file__).parents[1] / "data"
 """The example scripts and reference of a checkout."""
@@ -132,16 +133,6 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return settings.checked(Settings, given)
 
 
-def _survey(knobs: Settings) -> plan.Survey:
-    return plan.survey(
-        Path(knobs.scripts),
-        out=Path(knobs.out),
-        sound=knobs.group(Output),
-        cutting=knobs.group(Scripts),
-        encoding=knobs.encoding,
-    )
-
-
 def _demo(arguments: argparse.Namespace) -> int:
     from flows import studio
 
@@ -178,11 +169,15 @@ def _narrate(knobs: Settings, *, as_json: bool) -> int:
     """
     Refuse what can be refused, then run the flow beside a view of its progress.
     """
-    groups = [knobs.group(kind) for kind in (Scripts, VoiceChoice, Delivery, Output, Limits)]
-    _survey(knobs)
-    refuse_recordings(knobs.reference, transcript=knobs.transcript, instant=knobs.instant)
-    knobs.group(Output).folders()
-    settings.account().key  # noqa: B018  # refuses a missing key
+    groups = knobs.groups()
+    order = orders.order(groups)
+    try:
+        settings.account().key  # noqa: B018  # refuses a missing key
+    except KeyRefused as error:
+        manifest = Production(order).finish(state="failed", flow_run_id=None, error=str(error))
+        if as_json:
+            print(json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False))
+        raise
     settings.prepare_prefect()
 
     from flows import studio
@@ -197,7 +192,7 @@ def _narrate(knobs: Settings, *, as_json: bool) -> int:
 
 def _estimate(arguments: argparse.Namespace) -> int:
     knobs = _settings(arguments)
-    survey = _survey(knobs)
+    survey = orders.survey(scripts=knobs.group(Scripts), output=knobs.group(Output))
     voice_id = knobs.voice_id or _last_voice(Path(knobs.out))
     store = TakeStore(local_folder(knobs.takes) if knobs.takes else Path(knobs.out) / ".takes")
     delivery, host = knobs.group(Delivery), settings.account().host

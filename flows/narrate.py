@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from flows.narration.speech import Delivery
-from flows.settings import Limits, Output, Scripts, VoiceChoice, from_environment
+from flows.settings import Groups, Limits, Output, Scripts, VoiceChoice, from_environment
 from flows.steps import begin, cast_voice, outcome, record_all, reported
 
 
@@ -47,7 +47,7 @@ async def narrate(
         output: What is made, and where.
         limits: What may be spent, in money and in patience.
     """
-    production = begin(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits)
+    production = begin(Groups(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits))
     async with reported(production):
         cast, entry = await cast_voice(voice, folder=Path(output.out) / ".voice", patience=limits)
         await record_all(production, cast, entry, limits=limits)

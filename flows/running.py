@@ -8,14 +8,13 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
-from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -24,6 +23,7 @@ from flows.narration import report
 from flows.narration.errors import ExitCode, Interrupted
 from flows.narration.manifest import Manifest
 from flows.narration.production import Production, watching
+from flows.settings import Groups
 
 REFRESH_SECONDS = 0.5
 
@@ -34,9 +34,9 @@ GRACE_SECONDS = 20
 """How long requests in flight are waited for after the first Ctrl-C."""
 
 
-def run(groups: Sequence[BaseModel], *, as_json: bool) -> int:
+def run(groups: Groups, *, as_json: bool) -> int:
     """
-    Run the flow with its five *groups* of parameters; return 0, or raise the error it ended with.
+    Run the flow with its *groups* of parameters; return 0, or raise the error it ended with.
     """
     productions: list[Production] = []
     watching.set(productions.append)
@@ -49,7 +49,7 @@ def run(groups: Sequence[BaseModel], *, as_json: bool) -> int:
     return ExitCode.OK
 
 
-async def _finished(groups: Sequence[BaseModel], productions: list[Production]) -> Any:
+async def _finished(groups: Groups, productions: list[Production]) -> Any:
     """
     Run the flow to its end, and return the error it ended with or its manifest.
 
@@ -74,7 +74,7 @@ async def _finished(groups: Sequence[BaseModel], productions: list[Production]) 
             drop()
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
-    state: State[Any] = await narrate(*groups, return_state=True)
+    state: State[Any] = await narrate(**vars(groups), return_state=True)
     return Interrupted.by_a_person() if state.is_cancelled() else await state.aresult(raise_on_failure=False)
 
 

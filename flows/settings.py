@@ -8,6 +8,7 @@ them together, each with an option of the command line and a variable `NARRATE_â
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -142,6 +143,19 @@ class Limits(Patience, _Purse):
     """
 
 
+@dataclass(frozen=True)
+class Groups:
+    """
+    The five groups of knobs that a run takes, as the flow's parameters.
+    """
+
+    scripts: Scripts
+    voice: VoiceChoice
+    speech: Delivery
+    output: Output
+    limits: Limits
+
+
 class Settings(Limits, Output, Delivery, VoiceKnobs, Scripts, BaseSettings):
     """
     Every knob, from options of the command line first and the environment second.
@@ -154,6 +168,18 @@ class Settings(Limits, Output, Delivery, VoiceKnobs, Scripts, BaseSettings):
         Pick the knobs of one group.
         """
         return checked(kind, {name: getattr(self, name) for name in kind.model_fields})
+
+    def groups(self) -> Groups:
+        """
+        Sort all knobs into their groups.
+        """
+        return Groups(
+            scripts=self.group(Scripts),
+            voice=self.group(VoiceChoice),
+            speech=self.group(Delivery),
+            output=self.group(Output),
+            limits=self.group(Limits),
+        )
 
 
 class Account(BaseSettings):

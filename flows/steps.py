@@ -19,18 +19,17 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from flows import settings
-from flows.narration import plan, report
+from flows import orders
+from flows.narration import report
 from flows.narration.ending import worst
 from flows.narration.errors import Interrupted, NarrateError, UsageError
 from flows.narration.limiter import Patience
 from flows.narration.manifest import ScriptEntry, VoiceEntry
-from flows.narration.production import Order, Production
+from flows.narration.production import Production
 from flows.narration.reference import Reference
-from flows.narration.speech import Delivery, InlineReference, Speech, Voice
-from flows.narration.takes import TakeStore, voice_key
-from flows.narration.voice import refuse_recordings
-from flows.settings import Limits, Output, Scripts, VoiceChoice
+from flows.narration.speech import InlineReference, Speech, Voice
+from flows.narration.takes import voice_key
+from flows.settings import Groups, Limits, VoiceChoice
 from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
 
 CREATE_SECONDS = 5.0
@@ -86,30 +85,17 @@ async def _show_voice(entry: VoiceEntry, *, state: str, reference: Reference | N
     await acreate_markdown_artifact(card, key="narrate-voice", description=f"The voice “{entry.title}”")
 
 
-def begin(*, scripts: Scripts, voice: VoiceChoice, speech: Delivery, output: Output, limits: Limits) -> Production:
+def begin(groups: Groups) -> Production:
     """
     Read the scripts and refuse what a person must mend first; nothing is sent.
     """
     _tell_in_sentences()
-    settings.account()
-    refuse_recordings(voice.reference, transcript=voice.transcript, instant=voice.instant)
-    out, takes = output.folders()
-    survey = plan.survey(Path(scripts.scripts), out=out, sound=output, cutting=scripts, encoding=scripts.encoding)
+    order = orders.order(groups)
     logger = get_run_logger()
-    logger.info("%d scripts to narrate into %s.", len(survey.readings), out)
-    for left in survey.left_out:
+    logger.info("%d scripts to narrate into %s.", len(order.survey.readings), order.out)
+    for left in order.survey.left_out:
         logger.info("Left out %s: %s.", left.name, left.reason)
-    return Production(
-        Order(
-            survey=survey,
-            out=out,
-            store=TakeStore(takes),
-            delivery=speech,
-            sound=output,
-            patience=limits,
-            budget_usd=limits.budget,
-        )
-    )
+    return Production(order)
 
 
 @asynccontextmanager

@@ -700,3 +700,17 @@ def test_a_terminal_gets_bars(narrate: Narrate, sandbox: Sandbox, book: Path, vo
     assert "3 scripts: 3 narrated" in out
     assert 1 == out.count("\n")
     assert all(part in seen for part in (b"scripts", b"segments", b"USD", b"min made"))
+
+
+def test_a_missing_key_is_told_with_what_is_left_to_do(bare_narrate: Narrate, clip: Path) -> None:
+    """
+    7, before a server is started; the manifest stands, and is printed, at every end but 2.
+    """
+    script = _write(bare_narrate.folder / "s", {"a.txt": "One.\n"})
+
+    done = bare_narrate("run", script, "--reference", clip, "--out", "out", "--json", FISH_API_KEY="")
+
+    assert (7, "failed", ["pending"]) == (done.code, done.json["state"], [entry["state"] for entry in done.json["scripts"]])
+    assert done.json == _manifest(bare_narrate.folder / "out")
+    assert "FISH_API_KEY" in done.err
+    assert "Prefect" not in done.err
