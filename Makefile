@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 
 .PHONY: demo test check bench clean
 
-demo: $(VENV)/demo ## hear data/scripts narrated: no key, no cost, nothing leaves the machine
+demo: $(VENV)/demo ## hear data/scripts narrated: no key, no cost, no network once installed
 	$(BIN)/narrate demo
 
 test: $(VENV)/test ## the tests

@@ -34,5 +34,5 @@ async def clone_voice(
         output: Where the checked reference is kept, in the folder `.voice`.
         limits: How long a service out of reach is waited for.
     """
-    _, entry = await cast_voice(voice, folder=Path(output.out) / ".voice", patience=limits)
+    _, entry = await cast_voice(voice, folder=output.folder / ".voice", patience=limits)
     return entry.model_dump()

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -18,17 +19,17 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows import orders, settings
-from flows.narration import plan
+from flows.narration import plan, report
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.manifest import RUN, Manifest
 from flows.narration.production import Production
 from flows.narration.speech import Delivery, Speech, Voice
-from flows.narration.takes import TakeStore, local_folder, take_key
+from flows.narration.takes import TakeStore, take_key
 from flows.narration.voice import REFERENCE_TAG
 from flows.settings import Limits, Output, Scripts, Settings, VoiceKnobs
 
-DATA = Path(__file__).parents[1] / "data"
-"""The example scripts and reference of a checkout."""
+CHECKOUTS = (Path.cwd(), Path(__file__).parents[1])
+"""Where the example scripts and the reference may be."""
 
 CONSENT = "Only clone a voice whose owner consents: Fish Audio requires it, and so do many laws. Voices are created private."
 
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
         description="Clone a voice once through Fish Audio, then narrate folders of scripts with it.",
         epilog="Environment: FISH_API_KEY, FISH_BASE_URL, and NARRATE_… for each option. " + CONSENT,
     )
+    top.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     demo = _command(commands, "demo", _demo, "Narrate data/scripts with the sandbox, into data/demo: no key, no cost.")
@@ -76,6 +78,13 @@ def parser() -> argparse.ArgumentParser:
     sandbox.add_argument("--voice", choices=["neural", "quick"], default="neural", help="How it speaks. Default: neural.")
     sandbox.add_argument("--state", type=Path, metavar="DIR", help="Folder its voices are kept in. Default: memory.")
     return top
+
+
+def _version() -> str:
+    try:
+        return metadata.version("narrate-flows")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 def _voices(commands: Any) -> None:
@@ -116,7 +125,7 @@ def _kind(name: str, knob: FieldInfo) -> dict[str, Any]:
     if knob.annotation is bool:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(knob.annotation) is list:
-        return {"nargs": "+", "metavar": "FILE"}
+        return {"nargs": "+", "action": "extend", "metavar": "FILE"}
     if get_origin(knob.annotation) is Literal:
         return {"choices": get_args(knob.annotation)}
     return {"metavar": name.rpartition("_")[2].upper()}
@@ -136,14 +145,15 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 def _demo(arguments: argparse.Namespace) -> int:
     from flows import studio
 
-    if not (DATA / "scripts").is_dir():
+    data = next((folder / "data" for folder in CHECKOUTS if (folder / "data/scripts").is_dir()), None)
+    if data is None:
         raise UsageError("The example scripts are not here.", "Run `narrate demo` in a checkout of the project.")
-    out = DATA / "demo"
+    out = data / "demo"
     knobs = settings.checked(
         Settings,
         {
-            "scripts": str(DATA / "scripts"),
-            "reference": [str(DATA / "reference.wav")],
+            "scripts": str(data / "scripts"),
+            "reference": [str(data / "reference.wav")],
             "out": str(out),
             "voice_title": "Demo",
             "voice_id": None,
@@ -153,6 +163,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         },
     )
     _say("A stand-in of the Fish Audio API speaks here: its voice only leans towards the reference, it is no clone of it.")
+    _say("What it charges is pretended: no money is spent, and no network is needed.")
+    settings.bypass_proxies()
     with studio.sandbox(voice=arguments.voice, state=out / ".sandbox") as address:
         settings.use_account(base_url=address, api_key=DEMO_KEY)
         code = _narrate(knobs, as_json=arguments.json)
@@ -193,8 +205,9 @@ def _narrate(knobs: Settings, *, as_json: bool) -> int:
 def _estimate(arguments: argparse.Namespace) -> int:
     knobs = _settings(arguments)
     survey = orders.survey(scripts=knobs.group(Scripts), output=knobs.group(Output))
-    voice_id = knobs.voice_id or _last_voice(Path(knobs.out))
-    store = TakeStore(local_folder(knobs.takes) if knobs.takes else Path(knobs.out) / ".takes")
+    output = knobs.group(Output)
+    voice_id = knobs.voice_id or _last_voice(output.folder)
+    store = TakeStore(output.takes_folder)
     delivery, host = knobs.group(Delivery), settings.account().host
 
     def key_of(text: str) -> str:
@@ -215,7 +228,8 @@ def _estimate(arguments: argparse.Namespace) -> int:
 
 
 def _estimate_lines(told: plan.Estimate, *, scripts: int, model: str) -> Iterator[str]:
-    yield f"{scripts} scripts, {told.segments} segments, {told.characters} characters, about {told.hours:.2f} hours."
+    counts = [(scripts, "script"), (told.segments, "segment"), (told.characters, "character")]
+    yield f"{', '.join(report.counted(*each) for each in counts)}, about {told.hours:.2f} hours."
     yield f"{told.bytes} bytes to send once, {told.bytes_covered or 0} of them recorded already."
     yield f"{told.usd:.4f} USD with {model}."
 
@@ -232,7 +246,7 @@ def _voices_list(arguments: argparse.Namespace) -> int:
     else:
         for voice in found:
             print(f"{voice.id}  {voice.state:<8}  {_made_from(voice):<16}  {voice.title}")
-        _say(f"{len(found)} voices.")
+        _say(report.counted(len(found), "voice") + ".")
     return ExitCode.OK
 
 

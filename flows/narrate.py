@@ -49,6 +49,6 @@ async def narrate(
     """
     production = begin(Groups(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits))
     async with reported(production):
-        cast, entry = await cast_voice(voice, folder=Path(output.out) / ".voice", patience=limits)
+        cast, entry = await cast_voice(voice, folder=output.folder / ".voice", patience=limits)
         await record_all(production, cast, entry, limits=limits)
     return outcome(production)

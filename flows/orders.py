@@ -16,7 +16,7 @@ def survey(*, scripts: Scripts, output: Output) -> plan.Survey:
     """
     Read and cut the scripts.
     """
-    return plan.survey(Path(scripts.scripts), out=Path(output.out), sound=output, cutting=scripts, encoding=scripts.encoding)
+    return plan.survey(Path(scripts.scripts), out=output.folder, sound=output, cutting=scripts, encoding=scripts.encoding)
 
 
 def order(groups: Groups) -> Order:

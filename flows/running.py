@@ -149,4 +149,12 @@ def _logging_to(console: Console) -> Iterator[None]:
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
-    return not (record.name == "prefect.task_runs" and record.getMessage() == "Finished in state Completed()")
+    """
+    Keep from the screen what says nothing more, and say waiting for a voice as what it is.
+    """
+    if record.name != "prefect.task_runs":
+        return True
+    said = record.getMessage()
+    if "not trained yet" in said and "Retry" in said:
+        record.msg, record.args = said.removeprefix("Task run failed with exception: "), ()
+    return said != "Finished in state Completed()" and str(Interrupted.by_a_person()) not in said

@@ -120,15 +120,27 @@ class Output(Sound, _Place):
     What is made, and where.
     """
 
+    @property
+    def folder(self) -> Path:
+        """
+        The output folder.
+        """
+        return local_folder(self.out)
+
+    @property
+    def takes_folder(self) -> Path:
+        """
+        The take store's folder.
+        """
+        return local_folder(self.takes) if self.takes else self.folder / ".takes"
+
     def folders(self) -> tuple[Path, Path]:
         """
         Return the output folder and the take store's; `UsageError` where nothing can be written there.
         """
-        out = Path(self.out)
-        takes = local_folder(self.takes) if self.takes else out / ".takes"
-        for folder in (out, takes):
+        for folder in (self.folder, self.takes_folder):
             require_writable(folder)
-        return out, takes
+        return self.folder, self.takes_folder
 
 
 class _Purse(BaseModel):
@@ -278,6 +290,16 @@ def prepare_prefect() -> None:
     """
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
+    bypass_proxies()
+
+
+def bypass_proxies() -> None:
+    """
+    Reach this machine's own addresses without the proxy that may be set for all others.
+    """
+    for name in ("NO_PROXY", "no_proxy"):
+        there = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys([*there, "127.0.0.1", "localhost", "::1"]))
 
 
 def use_prefect_api(url: str) -> None:

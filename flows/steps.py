@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anyio import CancelScope
+from filelock import Timeout
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
@@ -152,7 +153,7 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
     """
     Narrate every script that is not there yet: a task run each, begun in reading order, all sharing one recorder.
     """
-    async with open_speech(connections=limits.concurrency) as speech:
+    async with open_speech(connections=limits.concurrency) as speech, _alone(production):
         names = production.plan(voice=voice, entry=entry, host=speech.host)
         if not names:
             get_run_logger().info("Every narration is there already; nothing is sent.")
@@ -175,6 +176,23 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
     error = worst(faults, entries=list(production.entries.values()))
     if error is not None:
         raise error
+
+
+@asynccontextmanager
+async def _alone(production: Production) -> AsyncIterator[None]:
+    """
+    Wait until no other run records into the same take store, and say so.
+    """
+    lock = production.order.store.lock()
+    try:
+        await lock.acquire(blocking=False)
+    except Timeout:
+        get_run_logger().info("Another run records into the same take store; waiting until it is done.")
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        await lock.release()
 
 
 def _tell_in_sentences() -> None:

@@ -4,6 +4,7 @@ Servers and workers as processes: the sandbox of `narrate demo`, and Prefect's e
 
 import atexit
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from typing import Any
 import httpx
 
 from flows import settings
-from flows.narration.errors import ServiceUnavailable
+from flows.narration.errors import ServiceUnavailable, UsageError
+from flows.narration.files import require_writable
 
 STOP_SECONDS = 10
 HISTORY_SECONDS = 120
@@ -57,9 +59,14 @@ def keep_history() -> Callable[[], None]:
     from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
 
-    standing = get_current_settings().api.url
+    standing, home = get_current_settings().api.url, get_current_settings().home
     if standing:
+        if not standing.startswith(("http://", "https://")):
+            raise UsageError(
+                f"PREFECT_API_URL is {standing!r}, which is no address.", "It looks like http://127.0.0.1:4200/api."
+            )
         return lambda: _reach(standing)
+    require_writable(home)
     history = History()
     settings.use_prefect_api(history.url)
     refresh_global_settings_context()
@@ -117,6 +124,7 @@ class History:
         """
         End it once everything was said to it.
         """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to interrupt
         if self._process.stdin is not None:
             self._process.stdin.close()
         _ended(self._process)

@@ -112,7 +112,9 @@ def prefect_api() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="prefect-") as home:
-        environment = _environment(PREFECT_HOME=home, PREFECT_SERVER_API_PORT=str(port))
+        environment = _environment(
+            PREFECT_HOME=home, PREFECT_SERVER_API_PORT=str(port), PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="5"
+        )
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
             cwd=ROOT,

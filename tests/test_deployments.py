@@ -125,6 +125,21 @@ def test_deployments_run(prefect: Narrate, sandbox: Sandbox, prefect_api: str, w
     assert KEY not in str([by_hand["parameters"], by_clock["parameters"], voice["parameters"]])
 
 
+def test_the_clock_makes_runs(prefect: Narrate, prefect_api: str) -> None:
+    """
+    The server's scheduler turns the cron line into runs; with SQLAlchemy 2.1 it fails at every turn, and nothing runs at night.
+    """
+    _prefect(prefect, "work-pool", "create", "narrate", "--type", "process", "--overwrite")
+    _prefect(prefect, "--no-prompt", "deploy", "--all")
+    ours = {"deployments": {"id": {"any_": [_deployment(prefect_api, "narrate/nightly")["id"]]}}}
+
+    def look() -> list[str] | None:
+        rows = httpx.post(f"{prefect_api}/flow_runs/filter", json=ours).raise_for_status().json()
+        return [row["expected_start_time"] for row in rows if row["auto_scheduled"]] or None
+
+    assert all("T02:00:00" in time for time in wait_for(look, what="a scheduled run", seconds=60))
+
+
 def test_deployments_explain_themselves(prefect: Narrate, prefect_api: str) -> None:
     """
     Each field of the form says what it is, closed sets are lists to choose from, and nothing asks for a key.

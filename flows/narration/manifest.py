@@ -134,6 +134,17 @@ class Manifest(Record):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
+    @classmethod
+    def is_ours(cls, path: Path) -> bool:
+        """
+        Say whether *path* holds a manifest, of whatever schema.
+        """
+        try:
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return False
+        return isinstance(found, dict) and {"schema", "totals", "scripts"} <= found.keys()
+
 
 class SegmentEntry(Record):
     """

@@ -10,12 +10,15 @@ from pathlib import Path, PurePosixPath
 from flows.narration import cost
 from flows.narration.assemble import Piece, Sound, narration_digest, read_mark
 from flows.narration.errors import UsageError
-from flows.narration.manifest import SegmentsFile, segments_path
+from flows.narration.manifest import RUN, Manifest, SegmentsFile, segments_path
 from flows.narration.marked import markdown
 from flows.narration.prose import Note, plain
 from flows.narration.scripts import LeftOut, Script, find_scripts, read_script
 from flows.narration.segments import Cutting, Segment, cut
 from flows.narration.takes import TakeStore
+
+LONGEST_NAME = 255
+"""Bytes that a file's name may have on common file systems."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,10 @@ def survey(scripts: Path, *, out: Path, sound: Sound, cutting: Cutting, encoding
     Read and cut all scripts below *scripts*; `UsageError` for what a person must mend first, before anything is sent.
     """
     listing = find_scripts(scripts, out=out, suffix=f".{sound.format}")
+    _refuse_another_s(out / RUN, ours=Manifest.is_ours)
     for script in listing.scripts:
-        target = out / script.audio
-        if target.exists() and read_mark(target) is None:
-            raise UsageError(
-                f"{target} is there already and was not made by Narrate.",
-                "Move it away, or choose another folder with --out.",
-            )
+        _refuse_path(script, out=out)
+        _refuse_another_s(out / script.audio, ours=lambda path: read_mark(path) is not None)
     tracks: dict[PurePosixPath, int] = {}
     readings = []
     for script in listing.scripts:
@@ -82,6 +82,32 @@ def survey(scripts: Path, *, out: Path, sound: Sound, cutting: Cutting, encoding
         tracks[folder] = tracks.get(folder, 0) + 1
         readings.append(_read(script, track=tracks[folder], cutting=cutting, encoding=encoding))
     return Survey(root=listing.root, readings=tuple(readings), left_out=listing.left_out)
+
+
+def _refuse_another_s(target: Path, *, ours: Callable[[Path], bool]) -> None:
+    """
+    Raise where something stands that was not made here.
+    """
+    if target.exists() and not ours(target):
+        raise UsageError(
+            f"{target} is there already and was not made by Narrate.", "Move it away, or choose another folder with --out."
+        )
+
+
+def _refuse_path(script: Script, *, out: Path) -> None:
+    """
+    Raise where a narration, or what is written down of it, could not be: found now, or found after it is paid for.
+    """
+    for written in (out / script.audio, segments_path(out, script.name)):
+        if len(written.name.encode()) > LONGEST_NAME:
+            raise UsageError(f"The name of {script.name} is too long for a file system.", "Shorten it.")
+        above = next((folder for folder in written.parents if folder.exists()), None)
+        if above is not None and not above.is_dir():
+            raise UsageError(
+                f"{above} is a file, and {script.name} needs a folder there.", "Move it away, or choose another --out."
+            )
+    if PurePosixPath(script.audio).parts[0] == RUN:
+        raise UsageError(f"{script.name} would stand where {RUN} is written.", f"Rename {RUN} among the scripts.")
 
 
 def _read(script: Script, *, track: int, cutting: Cutting, encoding: str | None) -> Reading:

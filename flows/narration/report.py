@@ -32,6 +32,13 @@ def run_report(manifest: Manifest) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def counted(number: int, thing: str) -> str:
+    """
+    Say how many there are, as one would.
+    """
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def headline(manifest: Manifest) -> str:
     """
     Tell a run in one sentence.
@@ -45,8 +52,9 @@ def headline(manifest: Manifest) -> str:
     )
     told = ", ".join(f"{number} {state}" for number, state in (*counts, (totals.pending, "not done")) if number)
     return (
-        f"{totals.scripts} scripts: {told or 'none'}; {totals.seconds / 60:.1f} minutes, "
-        f"{totals.requests} requests, {totals.bytes_billed} bytes paid ({totals.usd:.4f} USD), {totals.bytes_reused} reused."
+        f"{counted(totals.scripts, 'script')}: {told or 'none'}; {totals.seconds / 60:.1f} minutes, "
+        f"{counted(totals.requests, 'request')}, {totals.bytes_billed} bytes paid ({totals.usd:.4f} USD), "
+        f"{totals.bytes_reused} reused."
     )
 
 

@@ -9,7 +9,7 @@ import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from natsort import natsort_keygen, ns
 
@@ -185,13 +185,19 @@ def _script(path: Path, root: Path, suffix: str) -> Script:
 
 def _refuse_collisions(found: list[Script]) -> None:
     """
-    Raise where two scripts would be narrated into one file.
+    Raise where two scripts would be narrated into one file, or one into the folder of another.
     """
     owners: dict[str, str] = {}
     for script in found:
         owner = owners.setdefault(script.audio, script.name)
         if owner != script.name:
             raise UsageError(f"{owner} and {script.name} would both become {script.audio}.", "Rename one of them.")
+    for script in found:
+        for folder in PurePosixPath(script.audio).parents:
+            if str(folder) in owners:
+                raise UsageError(
+                    f"{owners[str(folder)]} would become {folder}, which is the folder of {script.name}.", "Rename one of them."
+                )
 
 
 def _decoded(data: bytes, path: Path, encoding: str) -> str:

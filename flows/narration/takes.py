@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import soundfile
+from filelock import AsyncFileLock
 
 from flows.narration import ffmpeg
 from flows.narration.errors import NarrateError, UsageError
@@ -78,13 +79,13 @@ def take_key(text: str, *, voice: str, delivery: Delivery, host: str, retake: in
 
 def local_folder(uri: str) -> Path:
     """
-    Turn `--takes` into a folder: a path, or a `file:` URI.
+    Turn `--out` or `--takes` into a folder: a path, or a `file:` URI.
     """
     scheme = urlsplit(uri).scheme
     if scheme == "file":
         return Path(unquote(urlsplit(uri).path))
     if len(scheme) > 1:
-        raise UsageError(f"A take store at {scheme}: is not supported yet.", "Give --takes a folder.")
+        raise UsageError(f"{uri} cannot be written to: {scheme}: is not supported yet.", "Give a folder.")
     return Path(uri)
 
 
@@ -95,6 +96,13 @@ class TakeStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def lock(self) -> AsyncFileLock:
+        """
+        Hold the store for one run: two that record the same at once would both pay for it. A dead process holds nothing.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return AsyncFileLock(self.folder / ".lock")
 
     def find(self, key: str) -> Take | None:
         """

@@ -83,8 +83,7 @@ def _description(reference: Reference) -> str:
     """
     recordings = ", ".join(Path(name).name for name in reference.recordings)
     return (
-        f"Made by Narrate from {recordings} ({reference.speech_seconds:.0f} s of speech). "
-        f"Reference digest {reference.digest}. Cloned with the speaker's consent."
+        f"Made by Narrate from {recordings} ({reference.speech_seconds:.0f} s of speech). Reference digest {reference.digest}."
     )
 
 

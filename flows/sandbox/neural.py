@@ -62,9 +62,11 @@ class Reader:
     @cached_property
     def _hibari(self) -> Any:
         try:
+            import onnxruntime
             from hibari import Hibari
         except ModuleNotFoundError as error:
             raise Refused(501, MISSING) from error
+        onnxruntime.disable_telemetry_events()
         return Hibari(threads=1)
 
     @cached_property

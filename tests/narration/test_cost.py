@@ -42,8 +42,8 @@ def test_every_model_has_a_price() -> None:
     assert set(get_args(Delivery.model_fields["model"].annotation)) == set(cost.USD_PER_BYTE)
 
 
-def test_a_million_bytes_are_about_twelve_hours() -> None:
+def test_an_hour_of_speech_is_54_thousand_bytes() -> None:
     """
-    Half of that at twice the speed.
+    At 15 bytes a second; half of that at twice the speed.
     """
-    assert (12.0, 6.0) == (cost.hours(1_000_000), cost.hours(1_000_000, speed=2.0))
+    assert (1.0, 0.5) == (cost.hours(54_000), cost.hours(54_000, speed=2.0))

@@ -253,7 +253,7 @@ def test_an_estimate_counts_distinct_segments_once(tmp_path: Path) -> None:
             bytes=13,
             segments=4,
             usd=13 * 15e-6,
-            hours=round(spoken * 12 / 1e6, 4),
+            hours=round(spoken / 15 / 3600, 4),
             bytes_covered=None,
         )
         == without

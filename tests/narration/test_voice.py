@@ -77,10 +77,7 @@ async def test_a_voice_is_created_private_and_says_where_it_is_from(sandbox: San
     (create,) = [row for row in sandbox.requests("/model") if row["method"] == "POST"]
     assert {
         "title": ["Ann"],
-        "description": [
-            f"Made by Narrate from one.wav, two.m4a (27 s of speech). Reference digest {DIGEST}. "
-            "Cloned with the speaker's consent."
-        ],
+        "description": [f"Made by Narrate from one.wav, two.m4a (27 s of speech). Reference digest {DIGEST}."],
         "visibility": ["private"],
         "type": ["tts"],
         "train_mode": ["fast"],
