@@ -20,7 +20,7 @@ import pytest
 import soundfile
 from tinytag import TinyTag
 
-from tests.conftest import KEY, Done, Narrate, Sandbox, wait_for
+from tests.conftest import COMMAND_SECONDS, KEY, Done, Narrate, Sandbox, wait_for
 
 QUICK = {"NARRATE_BACKOFF": "0.05", "NARRATE_ATTEMPTS": "2", "NARRATE_POLL_INTERVAL": "0.1"}
 """Knobs that make a run which meets trouble come to its end soon."""
@@ -714,3 +714,31 @@ def test_a_missing_key_is_told_with_what_is_left_to_do(bare_narrate: Narrate, cl
     assert done.json == _manifest(bare_narrate.folder / "out")
     assert "FISH_API_KEY" in done.err
     assert "Prefect" not in done.err
+
+
+def test_two_commands_at_once_pay_once(narrate: Narrate, sandbox: Sandbox, voice_id: str) -> None:
+    """
+    The second waits for the first, says so, and finds everything recorded.
+    """
+    sandbox.config(latency=0.5, seconds=1)
+    script = _write(narrate.folder / "s", {"a.txt": "\n\n".join(f"Sentence {number}." for number in range(30))})
+    command = ("run", script, "--voice-id", voice_id, "--out", "out")
+
+    both = [narrate.start(*command), narrate.start(*command)]
+    ends = [process.communicate(timeout=COMMAND_SECONDS) for process in both]
+
+    assert [0, 0] == [process.returncode for process in both], ends
+    assert 30 == len(sandbox.spoken()) == len(set(sandbox.spoken()))
+    assert 1 == sum("waiting until it is done" in err for _, err in ends)
+
+
+def test_the_proxy_of_others_is_not_for_this_machine(narrate: Narrate, sandbox: Sandbox, voice_id: str) -> None:
+    """
+    A company's proxy cannot reach a server on loopback, be it Prefect's or the API's.
+    """
+    sandbox.config(seconds=1)
+    script = _write(narrate.folder / "s", {"a.txt": "One."})
+
+    done = narrate("run", script, "--voice-id", voice_id, "--out", "out", HTTP_PROXY="http://127.0.0.1:9", NO_PROXY="")
+
+    assert 0 == done.code, done.err

@@ -40,7 +40,7 @@ _RAW = ("-f", "s16le", "-ac", "1")
 _DECODE_SECONDS = 120.0
 _FINISH_SECONDS = 120.0
 _HEADER_BYTES = 44
-_LOWER_PRIORITY = 10
+_LOWER_PRIORITY = 19
 
 _ENCODERS: Mapping[Format, tuple[str, ...]] = {
     "mp3": ("-c:a", "libmp3lame", "-id3v2_version", "3", "-f", "mp3"),

@@ -58,7 +58,7 @@ def judge(wav: bytes, *, text: str, speed: float) -> Heard:
     Return what is heard in *wav* if it can be a reading of *text* at *speed*; raise `BadTake` with what is wrong otherwise.
     """
     heard = _decoded(wav)
-    peak = int(np.abs(heard.samples.astype(np.int32)).max(initial=0))
+    peak = max(int(heard.samples.max()), -int(heard.samples.min()))
     if peak < SILENT_PEAK:
         raise BadTake(f"The take is silent ({heard.seconds:.1f} s).")
     size = len(text.encode())

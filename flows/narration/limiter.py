@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 CALM_SECONDS = 60.0
 """A limit that was run into is not tried again for this long, so that a steady run sees no refusals."""
 
+MOST_RETRY_AFTER = 120.0
+"""Seconds that a `Retry-After` is obeyed for at most."""
+
 LONGEST_WAIT = 30.0
 """Seconds of the longest pause between attempts."""
 
@@ -36,7 +39,7 @@ class Patience(BaseModel):
         default=5,
         ge=1,
         le=20,
-        description="Attempts at one segment before it is given up while others succeed.",
+        description="Bad takes of one segment before it is given up; twice as many requests for it may break or fail with 500.",
     )
     deadline: float = Field(
         default=180.0,
@@ -66,6 +69,7 @@ class Limiter:
         self._ran_into: float = concurrency + 1
         self._capacity = float(concurrency)
         self._refused_at = -CALM_SECONDS
+        self._not_before = 0.0
 
     @property
     def capacity(self) -> int:
@@ -85,19 +89,32 @@ class Limiter:
         """
         Learn that there is room.
         """
-        calm = self._clock() - self._refused_at > CALM_SECONDS
-        ceiling = self._concurrency if calm else min(self._concurrency, self._ran_into - 1)
+        if self._clock() - self._refused_at > CALM_SECONDS:
+            self._ran_into = self._concurrency + 1
+        ceiling = min(self._concurrency, self._ran_into - 1)
         self._capacity = max(1.0, min(ceiling, self._capacity + 1 / self.capacity))
 
-    def refused(self) -> None:
+    def refused(self, in_flight: int, *, retry_after: float | None = None) -> None:
         """
-        Learn from a 429: halve, once for all requests that were in flight together.
+        Learn from a 429 while *in_flight* others were under way: halve, once for all that were refused together.
+
+        There is room for no more than those others now, or each refusal would make way for the next.
         """
         now = self._clock()
         if now - self._refused_at > 1:
-            self._ran_into = self.capacity
             self._capacity = max(1.0, self.capacity / 2)
             self._refused_at = now
+        self._capacity = max(1.0, min(self._capacity, in_flight))
+        self._ran_into = max(2, min(self._ran_into, in_flight + 1))
+        if retry_after is not None:
+            self._not_before = max(self._not_before, now + min(retry_after, MOST_RETRY_AFTER))
+
+    @property
+    def pause(self) -> float:
+        """
+        Seconds that the service asked everybody to wait.
+        """
+        return max(0.0, self._not_before - self._clock())
 
 
 class Weather:

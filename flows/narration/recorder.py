@@ -31,6 +31,9 @@ from flows.narration.limiter import Limiter, Patience, Weather
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import Take, TakeStore
 
+UNJUDGED = 4
+"""Answers that may wait to be judged: each is held whole, 88 kB a second, and their slots are free already."""
+
 WINDOW = 4
 """Segments open at once, as a multiple of the concurrency."""
 
@@ -40,7 +43,8 @@ class Want:
     """
     One distinct segment to be had: its take's key and its text, its place among those recorded, and how it goes.
 
-    *charged* is the tally of the script that asked for it first.
+    *charged* is the tally of the script that asked for it first; *bad* counts its bad takes, which are paid for, and *broken*
+    its requests that failed in passing.
     """
 
     key: str
@@ -48,7 +52,8 @@ class Want:
     taken: "asyncio.Future[Take]"
     charged: Tally
     requests: int = 0
-    failures: int = 0
+    bad: int = 0
+    broken: int = 0
     place: int = 0
 
     @property
@@ -174,8 +179,8 @@ class Recorder:
             self._open(self._line.popleft())
         if self.stopped is not None:
             self._fail_all(self.stopped)
-        slots = self.weather.slots(self.limiter.capacity)
-        while self._window and self._in_flight < slots and len(self._requests) < 2 * self._patience.concurrency:
+        slots = 0 if self.limiter.pause else self.weather.slots(self.limiter.capacity)
+        while self._window and self._in_flight < slots and len(self._requests) < slots + UNJUDGED:
             want = self._window[0][-1]
             if not self._affords(want):
                 break
@@ -239,14 +244,15 @@ class Recorder:
             self._charge(want, Tally(bytes_recorded=want.size))
             want.taken.set_result(take)
         except RateLimited as limit:
-            self.limiter.refused()
+            self.limiter.refused(self._in_flight, retry_after=limit.retry_after)
             self.weather.refused()
             self._in_passing(want, limit)
         except ServiceUnavailable as error:
             self.weather.failed(want.key, away=error.away)
             self._in_passing(want, error)
         except BadTake as error:
-            self._count(want, error)
+            want.bad += 1
+            self._again_or_never(want, error, tried=want.bad, most=self._patience.attempts)
         except (KeyRefused, MoneyError, VoiceNotFound, UsageError) as error:
             self.stop(error)
             want.taken.set_exception(error)
@@ -291,22 +297,23 @@ class Recorder:
         """
         if self.weather.hopeless:
             self.stop(error)
-        if self.weather.dark:
-            asyncio.get_running_loop().call_later(self.weather.pause + 0.001, self._pump)
+        if self.weather.dark or self.limiter.pause:
+            pause = max(self.weather.pause, self.limiter.pause)
+            asyncio.get_running_loop().call_later(pause + 0.001, self._pump)
         if error.away or self.weather.dark or isinstance(error, RateLimited):
             self._again(want, after=error.retry_after)
         else:
-            self._count(want, error, after=error.retry_after)
+            want.broken += 1
+            self._again_or_never(want, error, tried=want.broken, most=2 * self._patience.attempts)
 
-    def _count(self, want: Want, error: NarrateError, *, after: float | None = None) -> None:
+    def _again_or_never(self, want: Want, error: NarrateError, *, tried: int, most: int) -> None:
         """
-        Count a failure against this segment alone, and give it up when there were too many.
+        Give this segment another try, or give it up when it had *most*.
         """
-        want.failures += 1
-        if want.failures >= self._patience.attempts and self.stopped is None:
-            want.taken.set_exception(TakeFailed(f"No sound take after {want.failures} attempts: {error.fact}"))
+        if tried >= most and self.stopped is None:
+            want.taken.set_exception(TakeFailed(f"No sound take after {tried} attempts: {error.fact}"))
         else:
-            self._again(want, after=after)
+            self._again(want, after=None)
 
     def _again(self, want: Want, *, after: float | None) -> None:
         """

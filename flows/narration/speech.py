@@ -31,6 +31,7 @@ from flows.narration.errors import (
     ServiceAway,
     ServiceUnavailable,
     UsageError,
+    VoiceFailed,
     VoiceNotFound,
 )
 
@@ -164,7 +165,7 @@ class Speech:
         """
         Create a private voice from a WAV file's bytes. Not idempotent: look before calling, and before calling again.
         """
-        async with self._asking(f"creating the voice “{title}”"):
+        async with _as_a_voice_that_failed(), self._asking(f"creating the voice “{title}”"):
             await _despite_parsing(
                 self._sdk.voices.create(
                     title=title,
@@ -226,6 +227,19 @@ class Speech:
             raise
         except Exception as error:
             raise _translated(error, doing) from error
+        finally:
+            _last_response.set(None)  # tasks that are begun from here would keep it, megabytes of sound, as long as they live
+
+
+@asynccontextmanager
+async def _as_a_voice_that_failed() -> AsyncIterator[None]:
+    """
+    Tell a recording that the service refuses as what it means: there will be no voice.
+    """
+    try:
+        yield
+    except RequestRefused as error:
+        raise VoiceFailed(error.fact, "Look at the recording in .voice, or record anew.") from error
 
 
 def _config(voice: Voice | InlineReference, delivery: Delivery) -> TTSConfig:

@@ -138,7 +138,7 @@ class TakeStore:
             with soundfile.SoundFile(self._path(key)) as flac:
                 kept = flac.comment
                 for block in flac.blocks(BLOCK, dtype="int16"):
-                    digest.update(block.tobytes())
+                    digest.update(block.data)
                     yield block
         except soundfile.LibsndfileError as error:
             raise TakeDamaged(f"The take {key} cannot be read ({error}).", key) from error
@@ -156,4 +156,4 @@ class TakeStore:
 
 
 def _digest(samples: Samples) -> str:
-    return hashlib.sha256(np.ascontiguousarray(samples).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(samples).data).hexdigest()

@@ -44,14 +44,30 @@ def test_a_higher_limit_told_by_the_service_is_no_invitation() -> None:
 
 def test_a_refusal_halves_once_for_all_requests_in_flight() -> None:
     """
-    Seven refusals of one moment are one lesson.
+    Seven refusals of one moment are one lesson, and there is room for those that were not refused.
     """
     limiter = Limiter(12, clock=Clock())
 
-    for _ in range(7):
-        limiter.refused()
-
+    limiter.refused(11)
     assert 6 == limiter.capacity
+    for in_flight in range(10, 4, -1):
+        limiter.refused(in_flight)
+
+    assert 5 == limiter.capacity
+
+
+def test_a_retry_after_is_for_everybody() -> None:
+    """
+    While the service asked to wait, nothing is sent for any segment.
+    """
+    clock = Clock()
+    limiter = Limiter(12, clock=clock)
+
+    limiter.refused(5, retry_after=4.0)
+
+    assert 4.0 == limiter.pause
+    clock.now += 4
+    assert 0.0 == limiter.pause
 
 
 def test_it_settles_under_a_limit_it_ran_into_and_tries_again_after_a_calm() -> None:
@@ -64,7 +80,7 @@ def test_it_settles_under_a_limit_it_ran_into_and_tries_again_after_a_calm() -> 
     for _ in range(2000):
         clock.now += 0.02
         if limiter.capacity > 5:
-            limiter.refused()
+            limiter.refused(5)
         else:
             limiter.answered()
         seen.append(limiter.capacity)
@@ -84,7 +100,7 @@ def test_capacity_never_falls_below_one() -> None:
     limiter = Limiter(1, clock=clock)
     for _ in range(5):
         clock.now += 2
-        limiter.refused()
+        limiter.refused(0)
 
     assert 1 == limiter.capacity
 

@@ -283,3 +283,32 @@ def test_a_reading_knows_its_script(house: House) -> None:
 
     assert "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881" == reading.digest
     assert ("one", 1, 1, "one.wav") == (reading.title, reading.track, reading.size, reading.script.audio)
+
+
+@pytest.mark.parametrize(
+    ("scripts", "there", "named"),
+    [
+        (["a.txt", "a.wav/b.txt"], [], "a.wav"),
+        (["part-1/a.txt"], ["part-1"], "part-1"),
+        (["run.json/a.txt"], [], "run.json"),
+        (["x" * 251 + ".txt"], [], "too long"),
+        (["a.txt"], ["run.json"], "run.json"),
+    ],
+    ids=["a narration and a folder", "a file for a folder", "the manifest's place", "a long name", "a manifest of another's"],
+)
+def test_what_cannot_be_written_is_found_before_it_is_paid_for(
+    tmp_path: Path, scripts: list[str], there: list[str], named: str
+) -> None:
+    """
+    Found after the takes were bought, each of these ended in a traceback.
+    """
+    house = House(tmp_path)
+    for name in scripts:
+        (house.scripts / name).parent.mkdir(parents=True, exist_ok=True)
+        (house.scripts / name).write_text("One.")
+    for name in there:
+        house.out.mkdir(exist_ok=True)
+        (house.out / name).write_text('{"mine": 1}')
+
+    with pytest.raises(UsageError, match=named):
+        house.survey()
