@@ -366,6 +366,9 @@ async def test_a_run_without_an_encoder_does_not_end_green(house: House, monkeyp
     """
 
     def missing() -> str:
+        """
+        Be an ffmpeg that is not there.
+        """
         raise RuntimeError("no ffmpeg")
 
     monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", missing)  # it cannot be uninstalled for one test
@@ -425,6 +428,9 @@ async def test_a_cancelled_run_knows_what_it_paid(house: House) -> None:
     run = asyncio.create_task(house.recorded(production))
 
     def hanging() -> bool | None:
+        """
+        Tell when one take is there and two requests hang.
+        """
         return (house.flac("Spoken.").exists() and len(house.sandbox.requests("/v1/tts")) == 3) or None
 
     await asyncio.to_thread(wait_for, hanging, what="one take, and two requests that hang")

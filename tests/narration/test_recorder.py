@@ -30,6 +30,9 @@ def recorder(sandbox: Sandbox, tmp_path: Path) -> Opener:
 
     @asynccontextmanager
     async def opened(patience: Patience = QUICK, budget: int | None = None, key: str = KEY) -> AsyncIterator[Recorder]:
+        """
+        Open it for a voice that was made.
+        """
         store = TakeStore(tmp_path / "takes")
         async with Speech(key=KEY, base_url=sandbox.url) as speech:
             made = await _made(speech)
