@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import wave
 from pathlib import Path
 from typing import Any
@@ -633,7 +634,7 @@ def _answered(narrate: Narrate, arguments: list[str], answer: str) -> int:
     person, terminal = pty.openpty()
     try:
         os.write(person, answer.encode())
-        command = ["python", "-m", "flows", *arguments]
+        command = [sys.executable, "-m", "flows", *arguments]
         return subprocess.run(command, cwd=narrate.folder, env=narrate.environment, stdin=terminal, check=False).returncode
     finally:
         os.close(person)
@@ -683,7 +684,7 @@ def test_a_terminal_gets_bars(narrate: Narrate, sandbox: Sandbox, book: Path, vo
     """
     sandbox.config(latency=0.8)
     person, terminal = pty.openpty()
-    command = ["python", "-m", "flows", "run", str(book), "--voice-id", voice_id, "--out", "out"]
+    command = [sys.executable, "-m", "flows", "run", str(book), "--voice-id", voice_id, "--out", "out"]
     environment = {**narrate.environment, "TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen(
         command, cwd=narrate.folder, env=environment, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, text=True

@@ -81,7 +81,11 @@ def worker(prefect: Narrate) -> Iterator[Path]:
             yield log
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:  # it looks at the server once more, which takes as long as that is busy
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _deployment(api: str, name: str) -> Any:
