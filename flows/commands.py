@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows import orders, settings
-from flows.narration import plan, report
+from flows.narration import cost, plan, report
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.manifest import RUN, Manifest
 from flows.narration.production import Production
@@ -231,7 +231,7 @@ def _estimate_lines(told: plan.Estimate, *, scripts: int, model: str) -> Iterato
     counts = [(scripts, "script"), (told.segments, "segment"), (told.characters, "character")]
     yield f"{', '.join(report.counted(*each) for each in counts)}, about {told.hours:.2f} hours."
     yield f"{told.bytes} bytes to send once, {told.bytes_covered or 0} of them recorded already."
-    yield f"{told.usd:.4f} USD with {model}."
+    yield f"{told.usd:.4f} USD with {model}, at the prices read on {cost.PRICES_READ}."
 
 
 def _last_voice(out: Path) -> str | None:
