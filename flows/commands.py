@@ -186,7 +186,7 @@ def _narrate(knobs: Settings, *, as_json: bool) -> int:
     try:
         settings.account().key  # noqa: B018  # refuses a missing key
     except KeyRefused as error:
-        manifest = Production(order).finish(state="failed", flow_run_id=None, error=str(error))
+        manifest = Production(order).finish(state="failed", error=str(error))
         if as_json:
             print(json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False))
         raise

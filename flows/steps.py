@@ -96,7 +96,8 @@ def begin(groups: Groups) -> Production:
     logger.info("%d scripts to narrate into %s.", len(order.survey.readings), order.out)
     for left in order.survey.left_out:
         logger.info("Left out %s: %s.", left.name, left.reason)
-    return Production(order)
+    run_id = flow_run.get_id()
+    return Production(order, run_id=str(run_id) if run_id else None)
 
 
 @asynccontextmanager
@@ -132,8 +133,7 @@ def outcome(production: Production) -> dict[str, Any] | State[Any]:
 async def _report(
     production: Production, *, state: Literal["completed", "failed", "cancelled"], error: str | None = None
 ) -> None:
-    run_id = flow_run.get_id()
-    manifest = production.finish(state=state, flow_run_id=str(run_id) if run_id else None, error=error)
+    manifest = production.finish(state=state, error=error)
     get_run_logger().info("%s", report.headline(manifest))
     await acreate_markdown_artifact(report.run_report(manifest), key="narrate-report", description=report.headline(manifest))
 

@@ -3,11 +3,13 @@ Every error a user can meet: a fact, the next step, and an exit code.
 
     NarrateError
     ├── UsageError             2   the command or its input is wrong; nothing was sent
-    │   └── ScriptUnreadable   2   a script cannot be read as text
+    │   ├── ScriptUnreadable   2   a script cannot be read as text
+    │   └── LedgerUnusable     2   the ledger cannot be read, so nothing may be spent
     ├── ScriptsFailed          3   some scripts failed; the others are done and kept
     │   ├── StorageFailed      3   what was paid for could not be written to disk
     │   ├── TakeFailed         3   one segment has no sound take
     │   └── RequestRefused     3   the service refused a request for good
+    │       └── RequestUnread  3   it said 422, which may pass
     ├── ReferenceUnusable      4   the reference cannot become a voice
     ├── VoiceFailed            4   the voice failed to train
     │   ├── VoiceNotFound      4   there is no such voice
@@ -81,6 +83,33 @@ class ScriptUnreadable(UsageError):
     """
 
 
+class LedgerUnusable(UsageError):
+    """
+    The ledger cannot be read or opened, so nothing may be spent.
+    """
+
+    @classmethod
+    def by(cls, path: str, said: str) -> Self:
+        """
+        Say what the database *said* of the file at *path*.
+        """
+        return cls(f"The ledger {path} cannot be used: {said}.", "Look at the disk; move the file away to begin a new one.")
+
+    @classmethod
+    def newer(cls, path: str, *, version: int, ours: int) -> Self:
+        """
+        Say that a newer Narrate wrote it.
+        """
+        return cls(f"The ledger {path} has schema {version}, and this Narrate knows {ours}.", "Update Narrate.")
+
+    @classmethod
+    def missing(cls, path: str) -> Self:
+        """
+        Say that nothing was ever entered there.
+        """
+        return cls(f"There is no ledger at {path}.", "Name the take store with --takes, or the output folder with --out.")
+
+
 class ScriptsFailed(NarrateError):
     """
     Some scripts failed; the others are done and kept.
@@ -113,6 +142,12 @@ class TakeFailed(ScriptsFailed):
 class RequestRefused(ScriptsFailed):
     """
     The service refused a request in a way that another attempt cannot change.
+    """
+
+
+class RequestUnread(RequestRefused):
+    """
+    The service says (422) that it cannot read a request. Others of the same shape pass, so it is worth a few more tries.
     """
 
 

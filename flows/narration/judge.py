@@ -12,22 +12,32 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from flows.narration import pace
 from flows.narration.errors import NarrateError
+from flows.narration.prose import excerpt
 
 Samples = npt.NDArray[np.int16]
 
 SILENT_PEAK = 33
 """Peak (of 32,768) below which a take is silence: -60 dBFS, the noise floor that audiobook shops allow."""
 
-MOST_BYTES_A_SECOND = 1000
-"""
-UTF-8 bytes that one second can at most hold at speed 1. Speech holds 15 (English) to 45 (Hindi); so a take that is shorter than
-this allows is a fragment, whatever the language.
-"""
+FULL_SCALE = 32_700
+"""Absolute sample value (of 32,768) from which a sample counts as clipped."""
 
-LONGEST_SECONDS = 20.0
-MOST_SECONDS_A_BYTE = 1.5
-"""A take longer than 20 s and 1.5 s for each byte is no reading of its text: written-out digits take 0.5 s a byte."""
+MOST_CLIPPED = 0.1
+"""Share of clipped samples above which a take is no speech: limited speech has some in a thousand."""
+
+LOUDEST_NOISE = 0.447
+"""RMS (-7 dBFS, as a share of full scale) that no speech reaches, whose peaks stand 8 dB and more above it."""
+
+MOST_CROSSINGS = 0.25
+"""Zero crossings for each sample above which a sound is hiss: vowels have 0.02, white noise has 0.5."""
+
+FRAME = 882
+"""Samples of the frames (20 ms at 44.1 kHz) that are sounding or not."""
+
+SOUNDING = 0.018
+"""A frame sounds if it is no more than 35 dB below the loudest one: pauses and room are quieter, soft consonants are not."""
 
 
 class BadTake(NarrateError):
@@ -56,17 +66,46 @@ class Heard:
 def judge(wav: bytes, *, text: str, speed: float) -> Heard:
     """
     Return what is heard in *wav* if it can be a reading of *text* at *speed*; raise `BadTake` with what is wrong otherwise.
+
+    How long a text may take is told by `flows.narration.pace`; too short is what sounds of a take, not the silence in it.
     """
     heard = _decoded(wav)
     peak = max(int(heard.samples.max()), -int(heard.samples.min()))
     if peak < SILENT_PEAK:
         raise BadTake(f"The take is silent ({heard.seconds:.1f} s).")
-    size = len(text.encode())
-    if heard.seconds < size / MOST_BYTES_A_SECOND / speed:
-        raise BadTake(f"The take is too short: {heard.seconds:.2f} s for {size} bytes of text.")
-    if heard.seconds > (LONGEST_SECONDS + size * MOST_SECONDS_A_BYTE) / speed:
-        raise BadTake(f"The take is too long: {heard.seconds:.0f} s for {size} bytes of text.")
+    if _is_noise(heard.samples):
+        raise BadTake(f"The take is noise at full scale ({heard.seconds:.1f} s).")
+    shortest, longest = pace.bounds(text, speed=speed)
+    sounding = _sounding(heard)
+    if sounding < shortest:
+        raise BadTake(f"The take is too short: {sounding:.2f} s of sound for {excerpt(text)}, {shortest:.2f} s are the least.")
+    if heard.seconds > longest:
+        raise BadTake(f"The take is too long: {heard.seconds:.0f} s for {excerpt(text)}, {longest:.0f} s are the most.")
     return heard
+
+
+def _is_noise(samples: Samples) -> bool:
+    """
+    Tell noise at full scale: most of it clipped, or louder and more hissing than any speech.
+    """
+    if float((np.abs(samples.astype(np.int32)) >= FULL_SCALE).mean()) > MOST_CLIPPED:
+        return True
+    wave = samples.astype(np.float32) / 32768
+    if float(np.sqrt(np.dot(wave, wave) / len(wave))) < LOUDEST_NOISE:
+        return False
+    return float((np.signbit(wave[1:]) != np.signbit(wave[:-1])).mean()) > MOST_CROSSINGS
+
+
+def _sounding(heard: Heard) -> float:
+    """
+    Seconds of a take in which something sounds.
+    """
+    frame = max(1, round(FRAME * heard.sample_rate / 44_100))
+    whole = heard.samples[: len(heard.samples) // frame * frame].reshape(-1, frame).astype(np.float32)
+    if not len(whole):
+        return heard.seconds
+    levels = np.sqrt(np.einsum("ij,ij->i", whole, whole) / frame)
+    return float((levels > levels.max() * SOUNDING).sum()) * frame / heard.sample_rate
 
 
 def _decoded(wav: bytes) -> Heard:

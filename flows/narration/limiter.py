@@ -2,6 +2,7 @@
 How many requests may be in flight, how hard to try, and how long to wait after a failure.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -19,6 +20,18 @@ LONGEST_WAIT = 30.0
 
 STORM = 5
 """Failures in a row, with no success between them, after which the service counts as out of reach."""
+
+ONE_IN_A_MILLION = 1e-6
+"""Chance at which a segment may be given up although the service is to blame."""
+
+ENOUGH_ODDS = 10
+"""Answers to others before anything is said about the service by them."""
+
+WORST_ODDS = 0.8
+"""Share of wrong answers above which trying on is no use."""
+
+MOST_TRIES = 6
+"""Most tries, as a multiple of those that a segment has in good weather."""
 
 
 class Patience(BaseModel):
@@ -39,7 +52,8 @@ class Patience(BaseModel):
         default=5,
         ge=1,
         le=20,
-        description="Bad takes of one segment before it is given up; twice as many requests for it may break or fail with 500.",
+        description="Bad takes of one segment before it is given up; twice as many requests for it may break or fail with 500. "
+        "Where other segments meet the same as often, it is the service, and a segment has more.",
     )
     deadline: float = Field(
         default=180.0,
@@ -190,3 +204,26 @@ class Weather:
         Seconds to wait after the *attempt*th attempt (1 is the first): doubled each time, jittered by half.
         """
         return float(min(LONGEST_WAIT, self._backoff * 2 ** max(0, min(attempt - 1, 10))) * random.uniform(0.5, 1.0))
+
+
+class Odds:
+    """
+    How often something goes wrong whoever asks, so that a segment's own fault can be told from the service's.
+    """
+
+    def __init__(self) -> None:
+        self.well = 0
+        self.wrong = 0
+
+    def tries(self, least: int, *, own: int) -> int:
+        """
+        How many tries a segment has that went wrong *own* times: *least*, and more where it went wrong for others as well.
+
+        At the odds of the others, one segment in a million would be given up. Where next to nothing goes well, more tries
+        would only cost more.
+        """
+        others = self.well + self.wrong - own
+        share = max(0, self.wrong - own) / others if others else 0.0
+        if others < ENOUGH_ODDS or not 0 < share <= WORST_ODDS:
+            return least
+        return min(max(least, math.ceil(math.log(ONE_IN_A_MILLION) / math.log(share))), MOST_TRIES * least)

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from flows.narration import cost
 from flows.narration.assemble import Narration, Sound, assemble
 from flows.narration.cost import Tally
 from flows.narration.ending import ENDS, located
 from flows.narration.errors import Interrupted, MoneyError, NarrateError, ScriptsFailed, TakeFailed
+from flows.narration.ledger import Account
 from flows.narration.limiter import Patience
 from flows.narration.manifest import (
     RUN,
@@ -32,6 +34,7 @@ from flows.narration.plan import Estimate, Planned, Survey, estimate, planned
 from flows.narration.recorder import Recorder
 from flows.narration.speech import SAMPLE_RATE, Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import TakeDamaged, TakeStore, take_key, voice_key
+from flows.narration.window import Wanted
 
 watching: ContextVar["Callable[[Production], None] | None"] = ContextVar("watching", default=None)
 """Who is handed each run that begins, to show its progress."""
@@ -74,8 +77,9 @@ class Production:
     A run in progress. Entries exist for every script from the start, so that a manifest can be written at any end.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, *, run_id: str | None = None) -> None:
         self.order = order
+        self.run_id = run_id
         self.started = _now()
         self.voice: VoiceEntry | None = None
         self.entries = {
@@ -119,6 +123,7 @@ class Production:
         Name every take now that the voice is known, and return the scripts that have to be made, in order.
         """
         self.voice = entry
+        self._host = host
         self._key_of = _key_of(voice, delivery=self.order.delivery, host=host)
         plans = planned(self.order.survey, out=self.order.out, sound=self.order.sound, artist=entry.title, key_of=self._key_of)
         self._plans = {plan.reading.script.name: plan for plan in plans if plan.reading.segments}
@@ -163,6 +168,13 @@ class Production:
             voice=voice,
             delivery=order.delivery,
             patience=order.patience,
+            account=Account(
+                # A run that Prefect knows nothing of is a run all the same.
+                run=self.run_id or uuid4().hex,
+                host=self._host,
+                voice=voice_key(voice),
+                model=order.delivery.model,
+            ),
             budget=budget,
         )
         return self._recorder
@@ -227,7 +239,12 @@ class Production:
         """
         segments = plan.reading.segments
         outcomes = await self._opened.record(
-            [(piece.take, segment.text) for piece, segment in zip(plan.pieces, segments, strict=True)], tally=tally
+            [
+                Wanted(key=piece.take, text=segment.text, line=segment.line)
+                for piece, segment in zip(plan.pieces, segments, strict=True)
+            ],
+            script=plan.reading.script.name,
+            tally=tally,
         )
         failed = [
             (segment, error) for segment, error in zip(segments, outcomes, strict=True) if isinstance(error, NarrateError)
@@ -260,9 +277,7 @@ class Production:
         written.write(segments_path(out, script.name))
         return written
 
-    def finish(
-        self, *, state: Literal["completed", "failed", "cancelled"], flow_run_id: str | None, error: str | None = None
-    ) -> Manifest:
+    def finish(self, *, state: Literal["completed", "failed", "cancelled"], error: str | None = None) -> Manifest:
         """
         Write `run.json` and return it.
         """
@@ -271,7 +286,7 @@ class Production:
             self.entries[name] = self.entries[name].model_copy(update=spent)
         entries = list(self.entries.values())
         manifest = Manifest(
-            flow_run_id=flow_run_id,
+            flow_run_id=self.run_id,
             started=self.started,
             finished=_now(),
             state=state,

@@ -1,35 +1,36 @@
 """
-Segments wanted, takes had: one limiter for all scripts in flight, longest first, retried and judged.
+Segments wanted, takes had: one limiter for all scripts in flight, retried and judged.
 
-What is wanted waits in reading order; a window of it is open, from which the longest goes first, so that no slot idles, early
-scripts finish early and the tail is short. A request that failed in passing gives its slot back and comes again later.
+What waits, and what goes first, is in `flows.narration.window`; a single request in `flows.narration.taking`. A request that
+failed in passing gives its slot back and comes again later.
 """
 
 import asyncio
-import heapq
 import random
-from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from flows.narration import cost
 from flows.narration.cost import Tally
 from flows.narration.errors import (
+    Interrupted,
     KeyRefused,
     MoneyError,
     NarrateError,
     RateLimited,
+    RequestUnread,
     ServiceUnavailable,
     StorageFailed,
     TakeFailed,
     UsageError,
     VoiceNotFound,
 )
-from flows.narration.judge import BadTake, judge
-from flows.narration.limiter import Limiter, Patience, Weather
+from flows.narration.judge import BadTake
+from flows.narration.ledger import Account
+from flows.narration.limiter import STORM, Limiter, Odds, Patience, Weather
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import Take, TakeStore
+from flows.narration.taking import NotSent, Request, Taking
+from flows.narration.window import Want, Wanted, Window
 
 UNJUDGED = 4
 """Answers that may wait to be judged: each is held whole, 88 kB a second, and their slots are free already."""
@@ -38,37 +39,12 @@ WINDOW = 4
 """Segments open at once, as a multiple of the concurrency."""
 
 
-@dataclass(eq=False)
-class Want:
-    """
-    One distinct segment to be had: its take's key and its text, its place among those recorded, and how it goes.
-
-    *charged* is the tally of the script that asked for it first; *bad* counts its bad takes, which are paid for, and *broken*
-    its requests that failed in passing.
-    """
-
-    key: str
-    text: str
-    taken: "asyncio.Future[Take]"
-    charged: Tally
-    requests: int = 0
-    bad: int = 0
-    broken: int = 0
-    place: int = 0
-
-    @property
-    def size(self) -> int:
-        """
-        Bytes that one request for it is billed for.
-        """
-        return cost.billed_bytes(self.text)
-
-
 class Recorder:
     """
     Takes for all scripts of a run, spoken through *speech* and kept in *store*; used as `async with` in one event loop.
 
-    *budget* (UTF-8 bytes; `None` is no limit) is never crossed: bytes billed, perhaps billed and in flight all count.
+    *budget* (UTF-8 bytes; `None` is no limit) is never crossed: bytes billed, perhaps billed and in flight all count. Every
+    request is in the ledger for *account* before it leaves. The run has the store to itself.
     """
 
     def __init__(
@@ -79,29 +55,40 @@ class Recorder:
         voice: Voice | InlineReference,
         delivery: Delivery,
         patience: Patience,
+        account: Account,
         budget: int | None = None,
     ) -> None:
-        self._speech, self._store, self._voice, self._delivery = speech, store, voice, delivery
+        self._speech, self._store, self._delivery = speech, store, delivery
         self._patience, self._budget = patience, budget
+        self._taking = Taking(
+            speech=speech,
+            store=store,
+            voice=voice,
+            delivery=delivery,
+            deadline=patience.deadline,
+            account=account,
+            on_fault=self.stop,
+        )
         self.tally = Tally()
         self.limiter = Limiter(patience.concurrency)
         self.weather = Weather(patience=patience.patience, backoff=patience.backoff)
+        self._odds_of_bad, self._odds_of_broken = Odds(), Odds()
+        self._bad: set[str] = set()
         self.stopped: NarrateError | None = None
         self.segments_done = 0
         self.seconds_done = 0.0
         self._wants: dict[str, Want] = {}
-        self._line: deque[Want] = deque()
-        self._window: list[tuple[int, int, Want]] = []
-        self._opened = 0
+        self._width = WINDOW * patience.concurrency
+        self._window = Window(self._width)
         self._announced = 0
         self._room = asyncio.Event()
         self._requests: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._sleeping: dict[Want, asyncio.TimerHandle] = {}
         self._bytes_in_flight = 0
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="judge")
 
     async def __aenter__(self) -> "Recorder":
+        await self._taking.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -110,36 +97,37 @@ class Recorder:
         for request in self._requests:
             request.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
-        self._threads.shutdown(wait=True)
+        await self._taking.__aexit__()
 
     async def admit(self, segments: int) -> bool:
         """
         Wait until a script of *segments* segments may begin, while what is begun fills the window; false when all is stopped.
         """
-        while self.stopped is None and self._ahead >= self._width:
+        while self.stopped is None and self._announced + len(self._window) >= self._width:
             self._room.clear()
             await self._room.wait()
         self._announced += segments
         return self.stopped is None
 
-    async def record(self, wanted: Sequence[tuple[str, str]], *, tally: Tally) -> list[Take | NarrateError]:
+    async def record(self, wanted: Sequence[Wanted], *, script: str, tally: Tally) -> list[Take | NarrateError]:
         """
-        Have a take for each (key, text) of a script that was admitted, in its order; an error in the place of each that failed.
+        Have a take for each segment of a *script* that was admitted, in its order; an error in the place of each that failed.
 
         What this call causes is added to *tally* as it happens: a segment that another script asked for first is that script's.
         """
         own: list[Want] = []
         futures: list[asyncio.Future[Take]] = []
-        for key, text in wanted:
+        for key, text, line in wanted:
             want = self._wants.get(key)
             if want is None:
-                want = Want(key=key, text=text, taken=asyncio.get_running_loop().create_future(), charged=tally)
+                taken: asyncio.Future[Take] = asyncio.get_running_loop().create_future()
+                want = Want(key=key, text=text, script=script, line=line, taken=taken, charged=tally)
                 self._wants[key] = want
                 own.append(want)
                 want.taken.add_done_callback(self._note)
             futures.append(want.taken)
         self._announced -= len(wanted)
-        self._line.extend(own)
+        self._window.extend(own)
         self._pump()
         results = await asyncio.gather(*map(asyncio.shield, futures), return_exceptions=True)
         return [_take_or_error(result) for result in results]
@@ -156,49 +144,25 @@ class Recorder:
         self._store.discard(key)
         self._wants.pop(key, None)
 
-    @property
-    def _width(self) -> int:
-        return WINDOW * self._patience.concurrency
-
-    @property
-    def _oldest(self) -> int:
-        """
-        Place of the oldest segment not sent yet: the window begins there, so that short ones are not left behind for ever.
-        """
-        return min((want.place for *_, want in self._window), default=self._opened)
-
-    @property
-    def _ahead(self) -> int:
-        return self._announced + len(self._line) + len(self._window)
-
     def _pump(self) -> None:
         """
         Fill the window from the line, and the free slots from the window.
         """
-        while self._line and self._opened < self._oldest + self._width:
-            self._open(self._line.popleft())
+        self._window.fill(self._is_there)
         if self.stopped is not None:
             self._fail_all(self.stopped)
         slots = 0 if self.limiter.pause else self.weather.slots(self.limiter.capacity)
         while self._window and self._in_flight < slots and len(self._requests) < slots + UNJUDGED:
-            want = self._window[0][-1]
-            if not self._affords(want):
+            if not self._affords(self._window.longest):
                 break
-            heapq.heappop(self._window)
-            self._send(want)
+            self._send(self._window.pop())
         self._room.set()
 
-    def _open(self, want: Want) -> None:
+    def _is_there(self, want: Want) -> bool:
         take = self._store.find(want.key)
         if take is not None:
             want.taken.set_result(take)
-        else:
-            want.place = self._opened
-            self._opened += 1
-            self._enter(want)
-
-    def _enter(self, want: Want) -> None:
-        heapq.heappush(self._window, (-want.size, want.place, want))
+        return take is not None
 
     def _affords(self, want: Want) -> bool:
         """
@@ -222,8 +186,6 @@ class Recorder:
     def _send(self, want: Want) -> None:
         self._in_flight += 1
         self._bytes_in_flight += want.size
-        self._charge(want, Tally(requests=1, retries=1 if want.requests else 0))
-        want.requests += 1
         request = asyncio.create_task(self._attempt(want))
         self._requests.add(request)
         request.add_done_callback(lambda done: self._settle(want, done))
@@ -238,11 +200,11 @@ class Recorder:
         """
         Ask once, and decide what the answer means.
         """
+        request = want.request()
         try:
-            wav = await self._asked(want)
-            take = await asyncio.get_running_loop().run_in_executor(self._threads, self._judged, want, wav)
-            self._charge(want, Tally(bytes_recorded=want.size))
-            want.taken.set_result(take)
+            take = await self._taking.keep(request, await self._asked(want, request))
+        except NotSent:
+            want.taken.set_exception(self.stopped or Interrupted.by_a_person())
         except RateLimited as limit:
             self.limiter.refused(self._in_flight, retry_after=limit.retry_after)
             self.weather.refused()
@@ -251,32 +213,44 @@ class Recorder:
             self.weather.failed(want.key, away=error.away)
             self._in_passing(want, error)
         except BadTake as error:
-            want.bad += 1
-            self._again_or_never(want, error, tried=want.bad, most=self._patience.attempts)
+            self._retake(want, error)
+        except RequestUnread as error:
+            want.broken += 1
+            self._again_or_never(want, error, tried=want.broken, most=self._patience.attempts)
         except (KeyRefused, MoneyError, VoiceNotFound, UsageError) as error:
             self.stop(error)
             want.taken.set_exception(error)
         except OSError as error:
-            # What cannot be kept must not be paid for: a full disk stops the run, not just this segment.
+            # What cannot be kept, or entered, must not be paid for: a full disk stops the run, not just this segment.
             self.stop(StorageFailed.by(error))
             want.taken.set_exception(StorageFailed.by(error))
         except NarrateError as error:
             want.taken.set_exception(error)
+        else:
+            self._odds_of_bad.well += 1
+            self._odds_of_broken.well += 1
+            self._charge(want, Tally(bytes_recorded=want.size))
+            want.taken.set_result(take)
 
-    async def _asked(self, want: Want) -> bytes:
+    async def _asked(self, want: Want, request: Request) -> bytes:
         """
-        Send one request, and enter what it cost: all of it when an answer came, perhaps all when nobody can know.
+        Send one request and count what it cost: all of it when an answer came, perhaps all when nobody can know.
         """
-        cost_of = {False: Tally(), None: Tally(bytes_unknown=want.size)}
+        left = False
+
+        def leaving() -> bool:
+            nonlocal left
+            left = self._leaving(want)
+            return left
+
         try:
-            wav = await self._speech.speak(
-                want.text, voice=self._voice, delivery=self._delivery, deadline=self._patience.deadline
-            )
+            wav = await self._taking.ask(request, leaving=leaving)
         except asyncio.CancelledError:
-            self._charge(want, cost_of[None])
+            self._charge(want, Tally(bytes_unknown=want.size if left else 0))
             raise
         except ServiceUnavailable as error:
-            self._charge(want, cost_of[error.billed])
+            if error.billed is None:
+                self._charge(want, Tally(bytes_unknown=want.size))
             raise
         finally:
             self._in_flight -= 1
@@ -288,8 +262,29 @@ class Recorder:
         self._pump()  # the slot is free while the answer is judged
         return wav
 
-    def _judged(self, want: Want, wav: bytes) -> Take:
-        return self._store.keep(want.key, judge(wav, text=want.text, speed=self._delivery.speed))
+    def _leaving(self, want: Want) -> bool:
+        """
+        Say whether a request that was entered may leave: not when the run was stopped meanwhile.
+        """
+        if self.stopped is None:
+            self._charge(want, Tally(requests=1, retries=1 if want.requests > 1 else 0))
+        return self.stopped is None
+
+    def _retake(self, want: Want, error: BadTake) -> None:
+        """
+        Decide on an answer that is no sound take: a few more for this segment, none at all where no segment gets a sound one.
+        """
+        want.bad += 1
+        self._odds_of_bad.wrong += 1
+        most = self._odds_of_bad.tries(self._patience.attempts, own=want.bad)
+        self._bad.add(want.key)
+        if (
+            not self._odds_of_bad.well
+            and len(self._bad) >= STORM
+            and self._odds_of_bad.wrong >= STORM * self._patience.attempts
+        ):
+            self.stop(ServiceUnavailable(f"Of {self._odds_of_bad.wrong} answers not one is a sound take. {error.fact}"))
+        self._again_or_never(want, error, tried=want.bad, most=most)
 
     def _in_passing(self, want: Want, error: ServiceUnavailable) -> None:
         """
@@ -304,7 +299,9 @@ class Recorder:
             self._again(want, after=error.retry_after)
         else:
             want.broken += 1
-            self._again_or_never(want, error, tried=want.broken, most=2 * self._patience.attempts)
+            self._odds_of_broken.wrong += 1
+            most = self._odds_of_broken.tries(2 * self._patience.attempts, own=want.broken)
+            self._again_or_never(want, error, tried=want.broken, most=most)
 
     def _again_or_never(self, want: Want, error: NarrateError, *, tried: int, most: int) -> None:
         """
@@ -327,7 +324,7 @@ class Recorder:
 
     def _back(self, want: Want) -> None:
         del self._sleeping[want]
-        self._enter(want)
+        self._window.enter(want)
         self._pump()
 
     def stop(self, error: NarrateError) -> None:
@@ -341,11 +338,8 @@ class Recorder:
     def _fail_all(self, error: NarrateError) -> None:
         for timer in self._sleeping.values():
             timer.cancel()
-        _fail((want for *_, want in self._window), error)
-        _fail(self._line, error)
+        _fail(self._window.clear(), error)
         _fail(self._sleeping, error)
-        self._window.clear()
-        self._line.clear()
         self._sleeping.clear()
         self._room.set()
 

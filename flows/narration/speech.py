@@ -28,6 +28,7 @@ from flows.narration.errors import (
     NarrateError,
     RateLimited,
     RequestRefused,
+    RequestUnread,
     ServiceAway,
     ServiceUnavailable,
     UsageError,
@@ -337,6 +338,8 @@ def _from_status(response: httpx.Response, doing: str) -> NarrateError:
             return RateLimited(fact, retry_after=_retry_after(response), billed=False)
         case 408 | 425:
             return ServiceUnavailable(fact)
+        case 422:
+            return RequestUnread(fact, "Run the same command again; if it says so again, the text may be the cause.")
         case 502 | 503 | 504:
             return ServiceAway(fact, retry_after=_retry_after(response), billed=False)
         case _ if status >= 500:

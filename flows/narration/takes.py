@@ -8,6 +8,7 @@ carries the SHA-256 of its samples, which every reading checks: a take with a fl
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,13 @@ from flows.narration.speech import SAMPLE_RATE, Delivery, InlineReference, Voice
 
 SCHEMA = 1
 """Raised when what is sent for the same parameters changes: every take is then recorded anew."""
+
+REFUSED = ".refused"
+"""Folder in the store for answers that are no sound takes."""
+
+MOST_REFUSED = 50
+MOST_REFUSED_BYTES = 2_000_000
+"""Answers set aside at most, and bytes of each: 100 MB in all."""
 
 BLOCK = SAMPLE_RATE * 2
 """Samples read at once."""
@@ -145,6 +153,20 @@ class TakeStore:
         if digest.hexdigest() != kept:
             raise TakeDamaged(f"The take {key} is not what was stored.", key)
 
+    def set_aside(self, key: str, answer: bytes) -> str:
+        """
+        Keep an answer that is no sound take for a person to look at, the newest few only; return where.
+        """
+        folder = self.folder / REFUSED
+        path = folder / f"{key[:16]}-{hashlib.sha256(answer).hexdigest()[:8]}{_suffix(answer)}"
+        with replacing(path) as temporary:
+            temporary.write_bytes(answer[:MOST_REFUSED_BYTES])
+        with suppress(OSError):  # another answer may be set aside, and an old one removed, at the same moment
+            kept = sorted(folder.glob("[!.]*"), key=lambda one: one.stat().st_mtime, reverse=True)
+            for old in kept[MOST_REFUSED:]:
+                old.unlink(missing_ok=True)
+        return f"{REFUSED}/{path.name}"
+
     def discard(self, key: str) -> None:
         """
         Remove a take that turned out to be damaged.
@@ -153,6 +175,14 @@ class TakeStore:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.flac"
+
+
+def _suffix(answer: bytes) -> str:
+    """
+    Name what an answer seems to be, so that it opens with a click.
+    """
+    marks = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff": ".mp3", b"{": ".json", b"<": ".html"}
+    return next((suffix for mark, suffix in marks.items() if answer.lstrip().startswith(mark)), ".bin")
 
 
 def _digest(samples: Samples) -> str:

@@ -69,7 +69,8 @@ class House:
         read = survey(self.scripts, out=self.out, sound=sound, cutting=Cutting(), encoding=None)
         return Production(
             Order(**{"survey": read, "out": self.out, "store": self.store, "sound": sound, "patience": QUICK,
-                     "delivery": Delivery(), **order})
+                     "delivery": Delivery(), **order}),
+            run_id="r",
         )  # fmt: skip
 
     def planned(self, production: Production) -> list[str]:
@@ -89,7 +90,7 @@ class House:
         ends = await self.recorded(production, key=key)
         errors = [end for end in (*ends, production.stopped if ends else None) if isinstance(end, BaseException)]
         error = worst(errors, entries=list(production.entries.values()))
-        return production.finish(state="failed" if error else "completed", flow_run_id="r"), error
+        return production.finish(state="failed" if error else "completed"), error
 
     async def recorded(self, production: Production, *, key: str = KEY) -> list[ScriptEntry | BaseException]:
         """
@@ -437,7 +438,7 @@ async def test_a_cancelled_run_knows_what_it_paid(house: House) -> None:
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
-    manifest = production.finish(state="cancelled", flow_run_id=None)
+    manifest = production.finish(state="cancelled")
 
     assert manifest == Manifest.read(house.out / "run.json")
     assert [("one.txt", "pending", 7, 15), ("two.txt", "pending", 0, 20)] == [

@@ -11,10 +11,12 @@ import pytest
 
 from flows.narration.cost import Tally
 from flows.narration.errors import KeyRefused, MoneyError, NarrateError, RequestRefused, ServiceUnavailable, TakeFailed
+from flows.narration.ledger import Account
 from flows.narration.limiter import Patience
 from flows.narration.recorder import Recorder
 from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import Take, TakeStore, take_key
+from flows.narration.window import Wanted
 from tests.conftest import KEY, Sandbox
 
 QUICK = Patience(backoff=0.05, attempts=4, patience=20)
@@ -39,7 +41,13 @@ def recorder(sandbox: Sandbox, tmp_path: Path) -> Opener:
         async with Speech(key=key, base_url=sandbox.url, connections=patience.concurrency) as speech:
             voice = Voice(id=made, title="t", state="trained")
             async with Recorder(
-                speech=speech, store=store, voice=voice, delivery=Delivery(), patience=patience, budget=budget
+                speech=speech,
+                store=store,
+                voice=voice,
+                delivery=Delivery(),
+                patience=patience,
+                account=Account(run="r", host="h", voice=made, model="s2.1-pro"),
+                budget=budget,
             ) as recorder:
                 yield recorder
 
@@ -64,7 +72,11 @@ def _key(text: str) -> str:
 
 async def _recorded(recorder: Recorder, texts: Sequence[str], tally: Tally | None = None) -> list[Take | NarrateError]:
     await recorder.admit(len(texts))
-    return await recorder.record([(_key(text), text) for text in texts], tally=tally or Tally())
+    return await recorder.record(_wanted(texts), script="a.txt", tally=tally or Tally())
+
+
+def _wanted(texts: Sequence[str]) -> list[Wanted]:
+    return [Wanted(_key(text), text, line) for line, text in enumerate(texts, start=1)]
 
 
 def _texts(number: int) -> list[str]:
@@ -164,7 +176,7 @@ async def test_a_script_waits_until_the_window_has_room(recorder: Opener) -> Non
         done, _ = await asyncio.wait([second], timeout=0.2)
         assert not done
 
-        await recording.record([(_key(text), text) for text in _texts(4)], tally=Tally())
+        await recording.record(_wanted(_texts(4)), script="a.txt", tally=Tally())
         await asyncio.wait_for(second, 5)
 
 

@@ -1,0 +1,274 @@
+"""
+What each request cost: entered before it is sent, settled after.
+
+The ledger is a SQLite database beside the take store: it survives crashes, takes concurrent writers, and any tool reads it.
+An entry reaches the disk before its request may leave; entries that come together share one commit. Whatever was sent and
+never settled (the machine died) counts as unknown, and so as possibly billed.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flows.narration.errors import LedgerUnusable
+
+FILE = "ledger.sqlite"
+"""Name of the ledger in a take store's folder."""
+
+SCHEMA = 1
+"""The database's `user_version`."""
+
+BUSY_SECONDS = 30.0
+"""How long another process's commit is waited for."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS request (
+    run TEXT NOT NULL, number INTEGER NOT NULL, sent TEXT NOT NULL, settled TEXT,
+    host TEXT NOT NULL, voice TEXT NOT NULL, model TEXT NOT NULL, script TEXT NOT NULL, line INTEGER NOT NULL,
+    take TEXT NOT NULL, attempt INTEGER NOT NULL, bytes INTEGER NOT NULL, usd REAL NOT NULL,
+    outcome TEXT NOT NULL, reason TEXT,
+    PRIMARY KEY (run, number)
+) WITHOUT ROWID
+"""
+_ENTER = "INSERT INTO request VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'sent', NULL)"
+_SETTLE = "UPDATE request SET settled = ?, outcome = ?, reason = ? WHERE run = ? AND number = ?"
+
+
+class Outcome(StrEnum):
+    """
+    What became of a request.
+
+    `sent`: not known yet. `taken`: a sound take, billed. `retaken`: an answer that is no sound take, billed. `refused`: the
+    service said no before it worked, not billed. `unknown`: no whole answer, possibly billed.
+    """
+
+    SENT = "sent"
+    TAKEN = "taken"
+    RETAKEN = "retaken"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+BILLED = (Outcome.TAKEN, Outcome.RETAKEN)
+POSSIBLY_BILLED = (Outcome.SENT, Outcome.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    A request for the *attempt*th take (1 is the first) of a segment: *size* in UTF-8 bytes, *usd* what that costs.
+    """
+
+    script: str
+    line: int
+    take: str
+    attempt: int
+    size: int
+    usd: float
+
+
+class Account(NamedTuple):
+    """
+    Whom entries of a run belong to.
+    """
+
+    run: str
+    host: str
+    voice: str
+    model: str
+
+
+class Unsettled(NamedTuple):
+    """
+    An entry of which nothing more is known than that it was about to be sent.
+    """
+
+    run: str
+    number: int
+    take: str
+
+
+class _Statement(NamedTuple):
+    sql: str
+    values: Sequence[Any]
+    done: "asyncio.Future[None]"
+
+
+class Ledger:
+    """
+    The ledger in *folder*, written for *account* by one thread, for one event loop.
+
+    Raises `LedgerUnusable` when opened, and `OSError` for what cannot be written later (a full disk).
+    """
+
+    def __init__(self, folder: Path, account: Account) -> None:
+        self._account = account
+        self._loop = asyncio.get_running_loop()
+        self._connection = connect(folder / FILE)
+        said = self._connection.execute("SELECT coalesce(max(number), 0) FROM request WHERE run = ?", (account.run,))
+        self._last = int(said.fetchone()[0])
+        self._statements: queue.SimpleQueue[_Statement | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._writer.start()
+
+    async def close(self) -> None:
+        """
+        Write what was said so far, and end.
+        """
+        self._statements.put(None)
+        await self._loop.run_in_executor(None, self._writer.join)
+        self._connection.close()
+
+    async def enter(self, entry: Entry) -> int:
+        """
+        Write down a request about to be sent; when this returns it is on the disk. Return its number.
+        """
+        self._last += 1
+        run, host, voice, model = self._account
+        values = (run, self._last, _now(), host, voice, model, *_values(entry))
+        number = self._last
+        await self._put(_ENTER, values)
+        return number
+
+    def settle(self, number: int, outcome: Outcome, reason: str | None = None) -> "asyncio.Future[None]":
+        """
+        Write down what became of a request; the future tells when it is on the disk, or what kept it from it.
+        """
+        return self._put(_SETTLE, (_now(), outcome.value, reason, self._account.run, number))
+
+    def _put(self, sql: str, values: Sequence[Any]) -> "asyncio.Future[None]":
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._statements.put(_Statement(sql, values, done))
+        return done
+
+    def _write(self) -> None:
+        """
+        Commit whatever has come, together, until told to end.
+        """
+        ended = False
+        while not ended:
+            batch = [self._statements.get()]
+            with suppress(queue.Empty):
+                while True:
+                    batch.append(self._statements.get_nowait())
+            ended = None in batch
+            statements = [statement for statement in batch if statement is not None]
+            fault: OSError | None = None
+            try:
+                with self._connection:
+                    for sql, values, _ in statements:
+                        self._connection.execute(sql, values)
+            except sqlite3.Error as error:
+                fault = OSError(None, f"the ledger says: {error}", FILE)
+            with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(_tell, [statement.done for statement in statements], fault)
+
+    def unsettled(self) -> list[Unsettled]:
+        """
+        List what earlier runs left unsettled. Only for a run that has the take store to itself: others are settling theirs.
+        """
+        rows = self._connection.execute(
+            "SELECT run, number, take FROM request WHERE outcome = 'sent' AND run != ?", (self._account.run,)
+        )
+        return [Unsettled(*row) for row in rows]
+
+    def close_unsettled(self, outcomes: Iterable[tuple[Unsettled, Outcome]]) -> None:
+        """
+        Settle what earlier runs left, as far as it can be told now.
+        """
+        reason = "the run ended before it was settled"
+        with self._connection:
+            self._connection.executemany(
+                _SETTLE, [(_now(), outcome.value, reason, entry.run, entry.number) for entry, outcome in outcomes]
+            )
+
+
+def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+    """
+    Open the ledger at *path*, made where there is none; `LedgerUnusable` tells what is wrong with one that is there.
+    """
+    try:
+        target = f"{path.absolute().as_uri()}?mode=ro" if readonly else str(path)
+        connection = sqlite3.connect(target, timeout=BUSY_SECONDS, check_same_thread=False, uri=readonly)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA:
+            connection.close()
+            raise LedgerUnusable.newer(str(path), version=version, ours=SCHEMA)
+        if not readonly:
+            # One fsync for each commit, which a power cut cannot undo; readers and writers do not wait for each other.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            with connection:
+                connection.execute(_TABLE)
+                connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    except sqlite3.Error as error:
+        raise LedgerUnusable.by(str(path), str(error)) from error
+    return connection
+
+
+def _tell(waiting: Iterable["asyncio.Future[None]"], fault: OSError | None) -> None:
+    for done in waiting:
+        if done.done():
+            continue
+        if fault is None:
+            done.set_result(None)
+        else:
+            done.set_exception(fault)
+
+
+def _values(entry: Entry) -> tuple[str, int, str, int, int, float]:
+    return entry.script, entry.line, entry.take, entry.attempt, entry.size, entry.usd
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+KEYS = {"day": "substr(sent, 1, 10)", "voice": "voice", "script": "script", "model": "model", "run": "run", "host": "host"}
+"""What sums can be told by, as SQL; a day is one of UTC."""
+
+_BILLED = ", ".join(f"'{outcome}'" for outcome in BILLED)
+_UNKNOWN = ", ".join(f"'{outcome}'" for outcome in POSSIBLY_BILLED)
+_SUMS = {
+    "requests": "count(*)",
+    "taken": "sum(outcome = 'taken')",
+    "retaken": "sum(outcome = 'retaken')",
+    "refused": "sum(outcome = 'refused')",
+    "unknown": f"sum(outcome IN ({_UNKNOWN}))",
+    "bytes_billed": f"sum(iif(outcome IN ({_BILLED}), bytes, 0))",
+    "bytes_unknown": f"sum(iif(outcome IN ({_UNKNOWN}), bytes, 0))",
+    "usd": f"round(sum(iif(outcome IN ({_BILLED}), usd, 0)), 6)",
+    "usd_unknown": f"round(sum(iif(outcome IN ({_UNKNOWN}), usd, 0)), 6)",
+}
+
+
+def summed(folder: Path, *, by: Sequence[str], since: str | None = None, until: str | None = None) -> list[dict[str, Any]]:
+    """
+    Sum the ledger in *folder* by some of `KEYS`, between two days (UTC, ISO 8601, both included); money in USD.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise LedgerUnusable.missing(str(path))
+    keys = [f"{KEYS[key]} AS {key}" for key in by]
+    columns = [*keys, *(f"{sql} AS {name}" for name, sql in _SUMS.items())]
+    places = ", ".join(str(place + 1) for place in range(len(keys)))
+    grouped = f"GROUP BY {places} ORDER BY {places}" if keys else ""
+    days = f"{KEYS['day']} BETWEEN ? AND ?"
+    with closing(connect(path, readonly=True)) as connection:
+        try:
+            rows = connection.execute(
+                f"SELECT {', '.join(columns)} FROM request WHERE {days} {grouped}",  # noqa: S608  # none of it is a user's
+                (since or "0000", until or "9999"),
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise LedgerUnusable.by(str(path), str(error)) from error
+    names = [*by, *_SUMS]
+    return [{name: value or 0 if name in _SUMS else value for name, value in zip(names, row, strict=True)} for row in rows]
