@@ -11,7 +11,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.settings import Limits, Output, VoiceChoice, from_environment
-from flows.steps import cast_voice
+from flows.steps import alone, cast_voice
 
 
 def _run_name() -> str:
@@ -34,5 +34,6 @@ async def clone_voice(
         output: Where the checked reference is kept, in the folder `.voice`.
         limits: How long a service out of reach is waited for.
     """
-    _, entry = await cast_voice(voice, folder=output.folder / ".voice", patience=limits)
+    async with alone(output.folder):
+        _, entry = await cast_voice(voice, folder=output.folder / ".voice", patience=limits)
     return entry.model_dump()

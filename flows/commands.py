@@ -240,13 +240,16 @@ def _last_voice(out: Path) -> str | None:
 
 
 def _voices_list(arguments: argparse.Namespace) -> int:
-    found = _ask(lambda speech: speech.voices())
+    listing = _ask(lambda speech: speech.voices())
+    found = listing.voices
     if arguments.json:
         print(json.dumps([asdict(voice) for voice in found], ensure_ascii=False))
     else:
         for voice in found:
             print(f"{voice.id}  {voice.state:<8}  {_made_from(voice):<16}  {voice.title}")
         _say(report.counted(len(found), "voice") + ".")
+    if not listing.whole:
+        _say("The account has more: the service lists no further.")
     return ExitCode.OK
 
 

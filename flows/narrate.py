@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 
 from flows.narration.speech import Delivery
 from flows.settings import Groups, Limits, Output, Scripts, VoiceChoice, from_environment
-from flows.steps import begin, cast_voice, outcome, record_all, reported
+from flows.steps import begin, cast_voice, in_production, outcome, record_all
 
 
 def _run_name() -> str:
@@ -48,7 +48,7 @@ async def narrate(
         limits: What may be spent, in money and in patience.
     """
     production = begin(Groups(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits))
-    async with reported(production):
+    async with in_production(production):
         cast, entry = await cast_voice(voice, folder=output.folder / ".voice", patience=limits)
         await record_all(production, cast, entry, limits=limits)
     return outcome(production)

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect.client.schemas.objects import State
+from prefect.exceptions import Abort, Pause
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flows import stopping
 from flows.narrate import narrate
 from flows.narration import report
 from flows.narration.errors import ExitCode, Interrupted
@@ -30,9 +32,6 @@ REFRESH_SECONDS = 0.5
 ONE_PRESS_SECONDS = 0.5
 """Signals closer together are one: `timeout` sends it to the process and to its group."""
 
-GRACE_SECONDS = 20
-"""How long requests in flight are waited for after the first Ctrl-C."""
-
 
 def run(groups: Groups, *, as_json: bool) -> int:
     """
@@ -41,7 +40,7 @@ def run(groups: Groups, *, as_json: bool) -> int:
     productions: list[Production] = []
     watching.set(productions.append)
     with _shown(productions):
-        error = asyncio.run(_finished(groups, productions))
+        error = asyncio.run(_finished(groups))
     result = productions[-1].result if productions else {}
     _tell(result, as_json=as_json)
     if isinstance(error, BaseException):
@@ -49,7 +48,7 @@ def run(groups: Groups, *, as_json: bool) -> int:
     return ExitCode.OK
 
 
-async def _finished(groups: Groups, productions: list[Production]) -> Any:
+async def _finished(groups: Groups) -> Any:
     """
     Run the flow to its end, and return the error it ended with or its manifest.
 
@@ -57,24 +56,24 @@ async def _finished(groups: Groups, productions: list[Production]) -> Any:
     """
     loop, run, first = asyncio.get_running_loop(), asyncio.current_task(), 0.0
 
-    def drop() -> None:
-        if run is not None:
-            run.cancel()
-
     def interrupted() -> None:
         nonlocal first
-        sending = [production for production in productions if production.sending]
-        for production in productions:
-            production.interrupt()
-        if not first and sending:
-            print("Stopping. What is in flight is paid for and waited for; Ctrl-C again drops it.", file=sys.stderr)
+        stops = stopping.living
+        if stops and first and loop.time() > first + ONE_PRESS_SECONDS:
+            for stop in stops:
+                stop.drop()
+        elif stops and not first:
             first = loop.time()
-            loop.call_later(GRACE_SECONDS, drop)
-        elif loop.time() > first + ONE_PRESS_SECONDS:
-            drop()
+            if [stop for stop in stops if stop.ask()]:
+                print("Stopping. What is in flight is paid for and waited for; Ctrl-C again drops it.", file=sys.stderr)
+        elif run is not None and not stops:
+            run.cancel()
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
-    state: State[Any] = await narrate(**vars(groups), return_state=True)
+    try:
+        state: State[Any] = await narrate(**vars(groups), return_state=True)
+    except (Abort, Pause):  # Prefect knows already how it ended
+        return Interrupted.by_a_person()
     return Interrupted.by_a_person() if state.is_cancelled() else await state.aresult(raise_on_failure=False)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anyio import CancelScope
-from filelock import Timeout
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
@@ -23,14 +22,16 @@ from prefect.states import Cancelled
 from flows import orders
 from flows.narration import report
 from flows.narration.ending import worst
-from flows.narration.errors import Interrupted, NarrateError, UsageError
+from flows.narration.errors import Interrupted, NarrateError, RequestUnread, UsageError, VoiceFailed
 from flows.narration.limiter import Patience
+from flows.narration.locks import RUN_LOCK, TAKES_LOCK, held
 from flows.narration.manifest import ScriptEntry, VoiceEntry
 from flows.narration.production import Production
 from flows.narration.reference import Reference
 from flows.narration.speech import InlineReference, Speech, Voice
 from flows.narration.takes import voice_key
 from flows.settings import Groups, Limits, VoiceChoice
+from flows.stopping import stoppable
 from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
 
 CREATE_SECONDS = 5.0
@@ -53,7 +54,10 @@ async def cast_voice(choice: VoiceChoice, *, folder: Path, patience: Patience) -
     create = create_voice.with_options(
         retries=math.ceil(patience.patience / CREATE_SECONDS), retry_delay_seconds=CREATE_SECONDS
     )
-    created, attached = await create(reference, title)
+    try:
+        created, attached = await create(reference, title)
+    except RequestUnread as error:
+        raise VoiceFailed(error.fact, "Look at the recording in .voice, or record anew.") from error
     entry = VoiceEntry(id=created.id, title=created.title, reference=reference.digest, attached=attached)
     try:
         voice = await _waited(created.id, choice)
@@ -101,7 +105,26 @@ def begin(groups: Groups) -> Production:
 
 
 @asynccontextmanager
-async def reported(production: Production) -> AsyncIterator[None]:
+async def in_production(production: Production) -> AsyncIterator[None]:
+    """
+    Have the output folder to itself while the block runs, stop where somebody wants it, and report at whatever end.
+    """
+    async with stoppable(production), _reported(production), alone(production.order.out):
+        yield
+
+
+@asynccontextmanager
+async def alone(folder: Path, lock: str = RUN_LOCK) -> AsyncIterator[None]:
+    """
+    Have *folder* to itself; where another run has it, say so and wait.
+    """
+    logger = get_run_logger()
+    async with held(folder, lock, waiting=lambda: logger.info("Another run works in %s; waiting until it is done.", folder)):
+        yield
+
+
+@asynccontextmanager
+async def _reported(production: Production) -> AsyncIterator[None]:
     """
     Write the manifest and the report at whatever end the block comes to.
     """
@@ -153,7 +176,7 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
     """
     Narrate every script that is not there yet: a task run each, begun in reading order, all sharing one recorder.
     """
-    async with open_speech(connections=limits.concurrency) as speech, _alone(production):
+    async with open_speech(connections=limits.concurrency) as speech, alone(production.order.store.folder, TAKES_LOCK):
         names = production.plan(voice=voice, entry=entry, host=speech.host)
         if not names:
             get_run_logger().info("Every narration is there already; nothing is sent.")
@@ -176,23 +199,6 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
     error = worst(faults, entries=list(production.entries.values()))
     if error is not None:
         raise error
-
-
-@asynccontextmanager
-async def _alone(production: Production) -> AsyncIterator[None]:
-    """
-    Wait until no other run records into the same take store, and say so.
-    """
-    lock = production.order.store.lock()
-    try:
-        await lock.acquire(blocking=False)
-    except Timeout:
-        get_run_logger().info("Another run records into the same take store; waiting until it is done.")
-        await lock.acquire()
-    try:
-        yield
-    finally:
-        await lock.release()
 
 
 def _tell_in_sentences() -> None:

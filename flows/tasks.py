@@ -18,7 +18,7 @@ from prefect.tasks import Task
 from flows import settings
 from flows.narration import reference as references
 from flows.narration import voice as voices
-from flows.narration.errors import ServiceUnavailable, VoiceNotReady, VoiceTimeout
+from flows.narration.errors import RequestUnread, ServiceUnavailable, VoiceNotReady, VoiceTimeout
 from flows.narration.manifest import ScriptEntry
 from flows.narration.production import Production
 from flows.narration.reference import Reference
@@ -33,11 +33,15 @@ def open_speech(*, connections: int = 5) -> Speech:
     return Speech(key=account.key, base_url=account.base_url, connections=connections)
 
 
-async def _passing(_task: Task[..., Any], _run: TaskRun, state: State) -> bool:
+MOST_UNREAD = 3
+"""Attempts at a request that the service says it cannot read, which passes as a rule."""
+
+
+async def _passing(_task: Task[..., Any], run: TaskRun, state: State) -> bool:
     """
-    Retry what a service out of reach caused.
+    Retry what a service out of reach caused, and a few times what it says it cannot read.
     """
-    return isinstance(state.data, ServiceUnavailable)
+    return isinstance(state.data, ServiceUnavailable) or (isinstance(state.data, RequestUnread) and run.run_count < MOST_UNREAD)
 
 
 async def _not_yet(_task: Task[..., Any], _run: TaskRun, state: State) -> bool:
@@ -83,10 +87,15 @@ async def create_voice(reference: Reference, title: str) -> tuple[Voice, bool]:
     """
     Attach to the voice made from this reference, or create it; tells whether it was there.
     """
+    logger = get_run_logger()
+
+    def waiting() -> None:
+        logger.info("Another run looks for the voice of the same reference; waiting until it is done.")
+
     async with open_speech() as speech:
-        voice, attached = await voices.attach_or_create(speech, reference=reference, title=title)
+        voice, attached = await voices.attach_or_create(speech, reference=reference, title=title, waiting=waiting)
     what = "Found the voice of this reference" if attached else "Created the voice"
-    get_run_logger().info("%s: “%s” (%s), %s.", what, voice.title, voice.id, voice.state)
+    logger.info("%s: “%s” (%s), %s.", what, voice.title, voice.id, voice.state)
     return voice, attached
 
 
@@ -108,7 +117,7 @@ async def wait_for_voice(voice_id: str, deadline: float, patience: float) -> Voi
     try:
         async with open_speech() as speech:
             return await voices.look(speech, voice_id=voice_id)
-    except (VoiceNotReady, ServiceUnavailable) as error:
+    except (VoiceNotReady, ServiceUnavailable, RequestUnread) as error:
         if asyncio.get_running_loop().time() < deadline:
             raise VoiceNotReady(error.fact) from error
         if isinstance(error, ServiceUnavailable):

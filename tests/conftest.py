@@ -81,6 +81,14 @@ class Sandbox:
         httpx.delete(f"{self.url}/_config/requests").raise_for_status()
 
 
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What this machine remembers of voices: of each test's own.
+    """
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture(scope="session")
 def _sandbox() -> Iterator[Sandbox]:
     command = [sys.executable, "-m", "flows", "sandbox", "--port", "0", "--voice", "quick"]

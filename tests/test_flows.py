@@ -231,7 +231,7 @@ def test_history_is_kept_without_a_server(bare_narrate: Narrate, sandbox: Sandbo
     listed = subprocess.run(
         [sys.executable, "-m", "prefect", "flow-run", "ls"],
         cwd=bare_narrate.folder,
-        env={**bare_narrate.environment, "COLUMNS": "200"},
+        env={**bare_narrate.environment, "COLUMNS": "200", "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"},
         capture_output=True,
         text=True,
         check=True,

@@ -3,6 +3,8 @@ Write files so that a reader, a crash or a power cut never meets half of one.
 """
 
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +43,35 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """
+    Yield a folder for work in *folder*, gone after the block.
+    """
+    temporary = folder / f".{uuid4().hex}.part"
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+_PART = re.compile(r"\.[0-9a-f]{32}\.part")
+
+
+def sweep(folder: Path, *, unless: str) -> None:
+    """
+    Remove below *folder* what was being written when its process died; not in folders that hold a file named *unless*.
+    """
+    for top, folders, files in os.walk(folder):
+        here = Path(top)
+        for name in filter(_PART.fullmatch, files):
+            (here / name).unlink(missing_ok=True)
+        for name in filter(_PART.fullmatch, folders):
+            shutil.rmtree(here / name, ignore_errors=True)
+        folders[:] = [name for name in folders if not _PART.fullmatch(name) and not (here / name / unless).exists()]
 
 
 def _sync(path: Path) -> None:

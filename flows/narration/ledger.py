@@ -173,11 +173,11 @@ class Ledger:
 
     def unsettled(self) -> list[Unsettled]:
         """
-        List what earlier runs left unsettled. Only for a run that has the take store to itself: others are settling theirs.
+        List what was left unsettled, before anything of this run is entered (an earlier attempt at it may have died as well).
+
+        Only for a run that has the take store to itself: others are settling theirs.
         """
-        rows = self._connection.execute(
-            "SELECT run, number, take FROM request WHERE outcome = 'sent' AND run != ?", (self._account.run,)
-        )
+        rows = self._connection.execute("SELECT run, number, take FROM request WHERE outcome = 'sent'")
         return [Unsettled(*row) for row in rows]
 
     def close_unsettled(self, outcomes: Iterable[tuple[Unsettled, Outcome]]) -> None:

@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
@@ -88,6 +90,16 @@ class Voice:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """
+    Voices of the account; *whole* unless it has more than the service lists.
+    """
+
+    voices: list[Voice]
+    whole: bool
+
+
+@dataclass(frozen=True)
 class InlineReference:
     """
     A reference sent along with each request: *audio* is a WAV file's bytes, *transcript* what is said in it.
@@ -130,7 +142,7 @@ class Speech:
     ) -> None:
         await self._http.aclose()
 
-    async def voices(self, *, tag: str | None = None) -> list[Voice]:
+    async def voices(self, *, tag: str | None = None) -> Listing:
         """
         List the account's own voices, those with *tag* where one is given, newest first.
         """
@@ -148,7 +160,7 @@ class Speech:
             seen += len(items)
             if not items or seen >= total:
                 break
-        return list(found.values())
+        return Listing(voices=list(found.values()), whole=seen >= total)
 
     async def voice(self, voice_id: str) -> Voice:
         """
@@ -239,6 +251,8 @@ async def _as_a_voice_that_failed() -> AsyncIterator[None]:
     """
     try:
         yield
+    except RequestUnread:
+        raise  # it may pass
     except RequestRefused as error:
         raise VoiceFailed(error.fact, "Look at the recording in .voice, or record anew.") from error
 
@@ -365,7 +379,12 @@ def _message(response: httpx.Response) -> str:
 
 def _retry_after(response: httpx.Response) -> float | None:
     """
-    Read `Retry-After` in seconds; the HTTP-date form was never seen from this service and is ignored.
+    Read `Retry-After` in seconds from now, whether it says seconds or a date.
     """
     told = response.headers.get("retry-after", "")
-    return float(told) if re.fullmatch(r"\d+(\.\d+)?", told) else None
+    if re.fullmatch(r"\d+(\.\d+)?", told):
+        return float(told)
+    try:
+        return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one of no known time zone
+        return None

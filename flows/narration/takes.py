@@ -15,7 +15,6 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import soundfile
-from filelock import AsyncFileLock
 
 from flows.narration import ffmpeg
 from flows.narration.errors import NarrateError, UsageError
@@ -104,13 +103,6 @@ class TakeStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-
-    def lock(self) -> AsyncFileLock:
-        """
-        Hold the store for one run: two that record the same at once would both pay for it. A dead process holds nothing.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return AsyncFileLock(self.folder / ".lock")
 
     def find(self, key: str) -> Take | None:
         """

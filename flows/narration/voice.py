@@ -5,12 +5,22 @@ A voice carries its reference's digest as a tag, so that nothing but the account
 run on another machine and a run after a crash between create and answer all find it there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows.narration.errors import UsageError, VoiceFailed, VoiceNotReady, VoiceStateUnknown
+from flows.narration.creations import Creation, creating
+from flows.narration.errors import (
+    NarrateError,
+    RateLimited,
+    ServiceUnavailable,
+    UsageError,
+    VoiceFailed,
+    VoiceNotFound,
+    VoiceNotReady,
+    VoiceStateUnknown,
+)
 from flows.narration.reference import Reference, find_transcript
-from flows.narration.speech import Speech, Voice
+from flows.narration.speech import Listing, Speech, Voice
 
 TAG = "narrate"
 """Tag of every voice that was made here."""
@@ -48,33 +58,83 @@ async def find(speech: Speech, *, digest: str) -> Voice | None:
     Find the account's voice made from the reference with this *digest*: the furthest in its training, then the oldest.
 
     Whether the service's tag filter sees private voices at once is not documented, so an empty answer is checked against
-    the whole list.
+    the whole list. Where that is longer than what the service lists, the filter is tried on a voice that is there; raises
+    `VoiceFailed` where it cannot be trusted either.
     """
     tag = reference_tag(digest)
-    voices = await speech.voices(tag=tag)
+    voices = _tagged(await speech.voices(tag=tag), tag)
     if not voices:
-        voices = [voice for voice in await speech.voices() if tag in voice.tags]
+        listing = await speech.voices()
+        voices = _tagged(listing, tag)
+        if not voices and not listing.whole and not await _filters(speech, listing.voices):
+            raise VoiceFailed(
+                f"The account has more voices than the service lists ({len(listing.voices)}), and none of those is made from "
+                "this reference: whether one is there cannot be told, and none is created blindly.",
+                "Give --voice-id, or delete voices that are not needed (`narrate voices list`).",
+            )
     rank = {state: place for place, state in enumerate(_ORDER)}
     return min(voices, key=lambda voice: (rank.get(voice.state, len(rank)), voice.created_at), default=None)
 
 
-async def attach_or_create(speech: Speech, *, reference: Reference, title: str) -> tuple[Voice, bool]:
-    """
-    Return the voice of *reference*, and whether it was there already.
+def _tagged(listing: Listing, tag: str) -> list[Voice]:
+    return [voice for voice in listing.voices if tag in voice.tags]
 
-    Creating is never repeated here: an answer that got lost raises, and the next attempt begins with the look.
+
+async def _filters(speech: Speech, voices: Sequence[Voice]) -> bool:
     """
-    there = await find(speech, digest=reference.digest)
-    if there is not None:
-        return there, True
-    voice = await speech.create_voice(
-        title=title,
-        wav=reference.wav.read_bytes(),
-        transcript=reference.transcript,
-        tags=(TAG, reference_tag(reference.digest)),
-        description=_description(reference),
-    )
-    return voice, False
+    Try whether the service's tag filter finds the oldest of *voices* that has a tag, and leaves others out.
+    """
+    known = next((voice for voice in reversed(voices) if voice.tags), None)
+    if known is None:
+        return False
+    listing = await speech.voices(tag=known.tags[0])
+    return listing.whole and known in listing.voices
+
+
+async def attach_or_create(
+    speech: Speech, *, reference: Reference, title: str, waiting: Callable[[], None] = lambda: None
+) -> tuple[Voice, bool]:
+    """
+    Return the voice of *reference*, and whether it was there already; *waiting* is called where another run is at the same.
+
+    Creating is never repeated here: an answer that got lost raises `ServiceUnavailable`, and so do the next attempts, which
+    begin with the look, until the account would show the voice if there were one.
+    """
+    async with creating(reference.digest, host=speech.host, waiting=waiting) as creation:
+        there = await find(speech, digest=reference.digest) or await _created_here(speech, creation)
+        if there is not None:
+            return there, True
+        if creation.in_doubt:
+            raise ServiceUnavailable("The answer to creating the voice got lost, and the account does not list it yet.")
+        creation.asked()
+        try:
+            voice = await speech.create_voice(
+                title=title,
+                wav=reference.wav.read_bytes(),
+                transcript=reference.transcript,
+                tags=(TAG, reference_tag(reference.digest)),
+                description=_description(reference),
+            )
+        except NarrateError as error:
+            if isinstance(error, RateLimited) or not isinstance(error, ServiceUnavailable):
+                creation.refused()
+            raise
+        creation.answered(voice.id)
+        return voice, False
+
+
+async def _created_here(speech: Speech, creation: Creation) -> Voice | None:
+    """
+    Return the voice that was created on this machine, though the account may not list it yet.
+    """
+    known = creation.voice_id
+    if known is None:
+        return None
+    try:
+        return await speech.voice(known)
+    except VoiceNotFound:
+        creation.refused()
+        return None
 
 
 def _description(reference: Reference) -> str:

@@ -37,10 +37,12 @@ def test_exit_codes_are_the_documented_ones() -> None:
     assert {
         "UsageError": 2,
         "ScriptUnreadable": 2,
+        "LedgerUnusable": 2,
         "ScriptsFailed": 3,
         "StorageFailed": 3,
         "TakeFailed": 3,
         "RequestRefused": 3,
+        "RequestUnread": 3,
         "ReferenceUnusable": 4,
         "VoiceFailed": 4,
         "VoiceNotFound": 4,

@@ -58,7 +58,7 @@ async def _made(speech: Speech) -> str:
     """
     The id of a voice in the sandbox, made the first time.
     """
-    there = await speech.voices()
+    there = (await speech.voices()).voices
     if there:
         return there[0].id
     wav = (Path(__file__).parents[2] / "data" / "reference.wav").read_bytes()

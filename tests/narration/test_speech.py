@@ -8,7 +8,9 @@ import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from email.utils import format_datetime
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from flows.narration.errors import (
     NarrateError,
     RateLimited,
     RequestRefused,
+    RequestUnread,
     ServiceAway,
     ServiceUnavailable,
     UsageError,
@@ -163,7 +166,7 @@ async def test_a_voice_is_created_private_with_all_that_was_given(sandbox: Sandb
         (404, UsageError, ("Check FISH_BASE_URL: there seems to be no such API.",)),
         (408, ServiceUnavailable, (AGAIN, None, None)),
         (413, RequestRefused, (REFUSED,)),
-        (422, RequestRefused, (REFUSED,)),
+        (422, RequestUnread, ("Run the same command again; if it says so again, the text may be the cause.",)),
         (425, ServiceUnavailable, (AGAIN, None, None)),
         (429, RateLimited, (AGAIN, None, False)),
         (500, ServiceUnavailable, (AGAIN, None, False)),
@@ -188,7 +191,9 @@ async def test_each_status_has_its_error(
     assert (kind, (fact, *arguments)) == (type(error), error.args)
 
 
-@pytest.mark.parametrize(("told", "seconds"), [("7", 7.0), ("0", 0.0), ("2.5", 2.5), ("Wed, 21 Oct 2026 07:28:00 GMT", None)])
+@pytest.mark.parametrize(
+    ("told", "seconds"), [("7", 7.0), ("0", 0.0), ("2.5", 2.5), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0), ("soon", None)]
+)
 @pytest.mark.parametrize("status", [429, 500, 503])
 async def test_retry_after_is_passed_on(sandbox: Sandbox, status: int, told: str, seconds: float | None) -> None:
     """
@@ -203,9 +208,34 @@ async def test_retry_after_is_passed_on(sandbox: Sandbox, status: int, told: str
     assert seconds == error.retry_after
 
 
+async def test_retry_after_may_be_a_date(sandbox: Sandbox) -> None:
+    """
+    The other form that HTTP knows, which proxies like.
+    """
+    then = datetime.now(UTC) + timedelta(seconds=40)
+    sandbox.config(faults=[{"kind": "status", "status": 503, "retry_after": format_datetime(then, usegmt=True)}])
+
+    async with Speech(key=KEY, base_url=sandbox.url) as speech:
+        error = await _refusal(_spoken(speech))
+
+    assert isinstance(error, ServiceUnavailable)
+    assert error.retry_after is not None
+    assert 20 < error.retry_after <= 40
+
+
+async def test_a_recording_that_is_refused_means_no_voice(sandbox: Sandbox) -> None:
+    """
+    Another attempt would be refused as well.
+    """
+    sandbox.config(faults=[{"kind": "status", "status": 400, "path": "/model"}])
+
+    async with Speech(key=KEY, base_url=sandbox.url) as speech:
+        assert isinstance(await _refusal(_made(speech)), VoiceFailed)
+
+
 @pytest.mark.parametrize(("body", "said"), [("list", "[{'loc': ['body'], "), ("html", "<!DOCTYPE html>"), ("empty", "")])
 @pytest.mark.parametrize(
-    ("status", "kind"), [(401, KeyRefused), (422, RequestRefused), (429, RateLimited), (500, ServiceUnavailable)]
+    ("status", "kind"), [(401, KeyRefused), (422, RequestUnread), (429, RateLimited), (500, ServiceUnavailable)]
 )
 async def test_the_status_counts_whatever_the_body_is(
     sandbox: Sandbox, status: int, kind: type[NarrateError], body: str, said: str
@@ -218,8 +248,7 @@ async def test_the_status_counts_whatever_the_body_is(
     async with Speech(key=KEY, base_url=sandbox.url) as speech:
         errors = [await _refusal(asked) for asked in (_spoken(speech), _made(speech), speech.voices())]
 
-    # A recording that is refused means that there will be no voice.
-    assert [kind, VoiceFailed if status == 422 else kind, kind] == [type(error) for error in errors]
+    assert [kind] * 3 == [type(error) for error in errors]
     assert f"While speaking: the service answered {status} ({said}" in errors[0].fact
     assert all(len(error.fact) < 400 for error in errors)
 
@@ -388,9 +417,9 @@ async def test_more_voices_than_fit_a_page_are_all_listed(sandbox: Sandbox) -> N
     async with Speech(key=KEY, base_url=sandbox.url) as speech:
         made = [await _made(speech, title=f"voice {number}") for number in range(102)]
         sandbox.forget()
-        listed = await speech.voices()
-        tagged = await speech.voices(tag="two")
-        none = await speech.voices(tag="three")
+        listed = (await speech.voices()).voices
+        tagged = (await speech.voices(tag="two")).voices
+        none = (await speech.voices(tag="three")).voices
 
     assert [voice.id for voice in reversed(made)] == [voice.id for voice in listed]
     assert listed == tagged
@@ -409,7 +438,7 @@ async def test_voices_the_sdk_cannot_parse_are_read_all_the_same(sandbox: Sandbo
         first = await _made(speech)
         looked = await speech.voice(first.id)
         second = await _made(speech)
-        listed = await speech.voices()
+        listed = (await speech.voices()).voices
 
     assert "paused" == looked.state
     assert {(first.id, "paused"), (second.id, "created")} == {(voice.id, voice.state) for voice in listed}
@@ -451,4 +480,4 @@ async def test_a_deleted_voice_is_gone(sandbox: Sandbox, status: int) -> None:
         voice = await _made(speech)
         await speech.delete_voice(voice.id)
 
-        assert [] == await speech.voices()
+        assert [] == (await speech.voices()).voices

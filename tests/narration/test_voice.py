@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from flows.narration import creations
 from flows.narration.errors import (
     NarrateError,
     ServiceUnavailable,
@@ -18,7 +19,7 @@ from flows.narration.errors import (
     VoiceStateUnknown,
 )
 from flows.narration.reference import Levels, Reference
-from flows.narration.speech import Speech, Voice
+from flows.narration.speech import Listing, Speech, Voice
 from flows.narration.voice import attach_or_create, find, look, reference_tag
 from tests.conftest import KEY, Sandbox
 
@@ -136,8 +137,8 @@ class _WithoutTagFilter(Speech):
     A service whose filter does not see private voices: not documented either way, and the sandbox's does see them.
     """
 
-    async def voices(self, *, tag: str | None = None) -> list[Voice]:
-        return [] if tag else await super().voices()
+    async def voices(self, *, tag: str | None = None) -> Listing:
+        return Listing(voices=[], whole=True) if tag else await super().voices()
 
 
 async def test_a_voice_is_found_where_the_filter_shows_none(sandbox: Sandbox, reference: Reference) -> None:
@@ -149,6 +150,97 @@ async def test_a_voice_is_found_where_the_filter_shows_none(sandbox: Sandbox, re
         voice, attached = await attach_or_create(speech, reference=reference, title="Ann")
 
     assert (made.id, True) == (voice.id, attached)
+
+
+class _Lagging(Speech):
+    """
+    A service that does not list what was created a moment ago: how soon it does is not documented, and the sandbox does.
+    """
+
+    async def voices(self, *, tag: str | None = None) -> Listing:
+        return Listing(voices=[], whole=True)
+
+
+async def test_a_voice_made_here_is_found_before_it_is_listed(sandbox: Sandbox, reference: Reference) -> None:
+    """
+    Its id is known on this machine; once it is deleted, another is made.
+    """
+    async with _Lagging(key=KEY, base_url=sandbox.url) as speech:
+        made, _ = await attach_or_create(speech, reference=reference, title="Ann")
+        again, attached = await attach_or_create(speech, reference=reference, title="Ann")
+        await speech.delete_voice(made.id)
+        other, anew = await attach_or_create(speech, reference=reference, title="Ann")
+
+    assert (made.id, True, False) == (again.id, attached, anew)
+    assert [other.id] == [there["_id"] for there in sandbox.voices()]
+
+
+async def test_a_lost_answer_is_waited_for_while_the_account_may_not_list_the_voice(
+    sandbox: Sandbox, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    As long as it might be there, none is created; then one is.
+    """
+    sandbox.config(faults=[{"kind": "reset", "path": "/model", "method": "POST", "count": 1}])
+
+    async with _Lagging(key=KEY, base_url=sandbox.url) as speech:
+        with pytest.raises(ServiceUnavailable, match="connection broke"):
+            await attach_or_create(speech, reference=reference, title="Ann")
+        with pytest.raises(ServiceUnavailable, match="does not list it yet"):
+            await attach_or_create(speech, reference=reference, title="Ann")
+        assert 1 == len([row for row in sandbox.requests("/model") if row["method"] == "POST"])
+        monkeypatch.setattr(creations, "LISTED_SECONDS", 0.0)
+        await attach_or_create(speech, reference=reference, title="Ann")
+
+    assert 1 == len(sandbox.voices())
+
+
+async def test_two_runs_at_once_make_one_voice_of_a_new_reference(sandbox: Sandbox, reference: Reference) -> None:
+    """
+    The second waits, says so, and attaches.
+    """
+    sandbox.config(latency=0.3)
+    said: list[str] = []
+    async with Speech(key=KEY, base_url=sandbox.url) as speech:
+        ends = await asyncio.gather(
+            *(
+                attach_or_create(speech, reference=reference, title="Ann", waiting=lambda: said.append("waiting"))
+                for _ in range(3)
+            )
+        )
+
+    assert (1, 2) == (len({voice.id for voice, _ in ends}), sum(attached for _, attached in ends))
+    assert ["waiting", "waiting"] == said
+    assert 1 == len(sandbox.voices())
+
+
+class _Endless(Speech):
+    """
+    An account with more voices than the service lists: a thousand of them would take the sandbox a minute.
+    """
+
+    filters = True
+
+    async def voices(self, *, tag: str | None = None) -> Listing:
+        listing = await super().voices(tag=tag if self.filters else None)
+        return Listing(voices=listing.voices, whole=bool(tag) and self.filters)
+
+
+async def test_where_the_list_has_an_end_nothing_is_created_blindly(sandbox: Sandbox, reference: Reference) -> None:
+    """
+    The voice may be beyond the end; an empty answer of the filter counts once the filter finds another voice.
+    """
+    async with _Endless(key=KEY, base_url=sandbox.url) as speech:
+        with pytest.raises(VoiceFailed, match="none is created blindly"):
+            await attach_or_create(speech, reference=reference, title="Ann")
+        await speech.create_voice(title="Bob", wav=reference.wav.read_bytes(), transcript=None, tags=["bob"], description="")
+        speech.filters = False
+        with pytest.raises(VoiceFailed, match="none is created blindly"):
+            await attach_or_create(speech, reference=reference, title="Ann")
+        speech.filters = True
+        await attach_or_create(speech, reference=reference, title="Ann")
+
+    assert 2 == len(sandbox.voices())
 
 
 async def test_of_several_the_furthest_in_training_is_taken(sandbox: Sandbox, reference: Reference) -> None:

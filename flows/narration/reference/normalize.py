@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import operator
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ import soundfile
 
 from flows.narration import ffmpeg
 from flows.narration.errors import ReferenceUnusable
-from flows.narration.files import replacing
+from flows.narration.files import replacing, scratch
 from flows.narration.reference.identity import digest, stripped
 from flows.narration.reference.judge import Finding, weigh, weigh_amount
 from flows.narration.reference.levels import Levels, Measured, measure, worst
@@ -78,8 +77,8 @@ def normalize(recordings: Sequence[Path], *, transcript: str | None, folder: Pat
     kept = _recall(folder, identity)
     if kept is not None:
         return dataclasses.replace(kept, recordings=names)
-    with tempfile.TemporaryDirectory(prefix="narrate-reference-") as work:
-        decoded = _decode(recordings, Path(work))
+    with scratch(folder) as work:
+        decoded = _decode(recordings, work)
         heard = [_hear(path) for path in decoded]
         told = _verdict(names, heard)
         clips = [_clip(path, measured) for path, measured in zip(decoded, heard, strict=True)]
