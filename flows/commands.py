@@ -7,10 +7,12 @@ server is started, which takes ten.
 
 import argparse
 import asyncio
+import csv
 import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -19,7 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows import orders, settings
-from flows.narration import cost, plan, report
+from flows.narration import cost, ledger, plan, report
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.manifest import RUN, Manifest
 from flows.narration.production import Production
@@ -71,6 +73,20 @@ def parser() -> argparse.ArgumentParser:
     _options(estimate, (Scripts, VoiceKnobs, Delivery, Output), but=set(VoiceKnobs.model_fields) - {"voice_id"})
     _json(estimate)
 
+    sums = _command(commands, "ledger", _ledger, "Tell what was paid, from the ledger beside the take store.")
+    _options(sums, (Output,), but=set(Output.model_fields) - {"out", "takes"})
+    sums.set_defaults(scripts=".")  # none is read
+    keys = sums.add_argument_group("what is summed")
+    keys.add_argument(
+        "--by", nargs="*", choices=list(ledger.KEYS), default=["day", "voice", "script", "model"],
+        help="What sums are told by; nothing gives the total alone. Default: day voice script model.",
+    )  # fmt: skip
+    keys.add_argument("--since", type=_day, metavar="DATE", help="First day (UTC), as 2026-01-31.")
+    keys.add_argument("--until", type=_day, metavar="DATE", help="Last day (UTC).")
+    forms = sums.add_mutually_exclusive_group()
+    forms.add_argument("--csv", action="store_true", help="Print CSV on standard output.")
+    _json(forms)
+
     _voices(commands)
 
     sandbox = _command(commands, "sandbox", _sandbox, "Run the stand-in of the Fish Audio API until stopped.")
@@ -105,8 +121,15 @@ def _command(commands: Any, name: str, call: Any, about: str, **more: Any) -> ar
     return made
 
 
-def _json(command: argparse.ArgumentParser) -> None:
+def _json(command: argparse._ActionsContainer) -> None:
     command.add_argument("--json", action="store_true", help="Print the result as JSON on standard output.")
+
+
+def _day(told: str) -> date:
+    try:
+        return date.fromisoformat(told)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{told!r} is no day: one looks like 2026-01-31") from None
 
 
 def _options(command: argparse.ArgumentParser, groups: Sequence[type[BaseModel]], *, but: Collection[str] = ()) -> None:
@@ -232,6 +255,22 @@ def _estimate_lines(told: plan.Estimate, *, scripts: int, model: str) -> Iterato
     yield f"{', '.join(report.counted(*each) for each in counts)}, about {told.hours:.2f} hours."
     yield f"{told.bytes} bytes to send once, {told.bytes_covered or 0} of them recorded already."
     yield f"{told.usd:.4f} USD with {model}, at the prices read on {cost.PRICES_READ}."
+
+
+def _ledger(arguments: argparse.Namespace) -> int:
+    folder = _settings(arguments).group(Output).takes_folder
+    days = {name: day.isoformat() for name in ("since", "until") if (day := getattr(arguments, name)) is not None}
+    sums = ledger.summed(folder, by=arguments.by, **days)
+    (total,) = ledger.summed(folder, by=[], **days)
+    if arguments.json:
+        print(json.dumps({"by": arguments.by, "rows": sums if arguments.by else [], "total": total}, ensure_ascii=False))
+    elif arguments.csv:
+        writer = csv.DictWriter(sys.stdout, fieldnames=[*arguments.by, *total], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sums)
+    else:
+        report.print_sums(sums if arguments.by else [], total=total, by=arguments.by)
+    return ExitCode.OK
 
 
 def _last_voice(out: Path) -> str | None:

@@ -161,7 +161,28 @@ async def _report(
     await acreate_markdown_artifact(report.run_report(manifest), key="narrate-report", description=report.headline(manifest))
 
 
-async def credit(speech: Speech) -> float | None:
+async def _afford(production: Production, speech: Speech) -> None:
+    """
+    Say what is to be sent and what it costs, and refuse what budget or credit do not cover, before the first of it is sent.
+    """
+    need = production.estimate()
+    covered = need.bytes_covered or 0
+    if covered == need.bytes:
+        get_run_logger().info("All %d bytes are recorded already; nothing is sent.", need.bytes)
+        return
+    credit = await _credit(speech)
+    get_run_logger().info(
+        "%d bytes to send, %d recorded already: about %.4f USD for %.2f hours. The wallet holds %s.",
+        need.bytes - covered,
+        covered,
+        need.usd,
+        need.hours,
+        "an unknown credit" if credit is None else f"{credit:.4f} USD",
+    )
+    production.check_money(need, credit_usd=credit)
+
+
+async def _credit(speech: Speech) -> float | None:
     """
     Read the account's credit in USD; a wallet that cannot be read is a warning.
     """
@@ -181,9 +202,7 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
         if not names:
             get_run_logger().info("Every narration is there already; nothing is sent.")
             return
-        need = production.estimate()
-        if need.usd or need.bytes_covered != need.bytes:
-            production.check_money(credit_usd=await credit(speech))
+        await _afford(production, speech)
         async with production.recorder(speech=speech, voice=voice):
             runs: list[asyncio.Task[ScriptEntry]] = []
             try:

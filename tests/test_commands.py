@@ -65,22 +65,6 @@ def book(tmp_path: Path) -> Path:
     return _write(tmp_path / "book", BOOK)
 
 
-@pytest.fixture
-def voice_id(sandbox: Sandbox, clip: Path) -> str:
-    """
-    A trained voice of the account that Narrate did not make; the journal is empty.
-    """
-    sandbox.config(training="at-once")
-    made = httpx.post(
-        f"{sandbox.url}/model",
-        data={"type": "tts", "title": "Ada", "train_mode": "fast", "visibility": "private"},
-        files={"voices": clip.read_bytes()},
-        headers={"Authorization": f"Bearer {KEY}"},
-    )
-    sandbox.forget()
-    return str(made.raise_for_status().json()["_id"])
-
-
 def _manifest(out: Path) -> Any:
     return json.loads((out / "run.json").read_text())
 

@@ -245,8 +245,8 @@ _SUMS = {
     "unknown": f"sum(outcome IN ({_UNKNOWN}))",
     "bytes_billed": f"sum(iif(outcome IN ({_BILLED}), bytes, 0))",
     "bytes_unknown": f"sum(iif(outcome IN ({_UNKNOWN}), bytes, 0))",
-    "usd": f"round(sum(iif(outcome IN ({_BILLED}), usd, 0)), 6)",
-    "usd_unknown": f"round(sum(iif(outcome IN ({_UNKNOWN}), usd, 0)), 6)",
+    "usd": f"round(sum(iif(outcome IN ({_BILLED}), usd, 0.0)), 6)",
+    "usd_unknown": f"round(sum(iif(outcome IN ({_UNKNOWN}), usd, 0.0)), 6)",
 }
 
 

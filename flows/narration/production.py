@@ -142,18 +142,16 @@ class Production:
         left = replace(self.order.survey, readings=tuple(plan.reading for plan in self._plans.values() if plan.made is None))
         return estimate(left, model=delivery.model, speed=delivery.speed, store=self.order.store, key_of=self._key_of)
 
-    def check_money(self, *, credit_usd: float | None) -> Estimate:
+    def check_money(self, need: Estimate, *, credit_usd: float | None) -> None:
         """
-        Raise `MoneyError` before anything is sent if the budget, or the *credit_usd* that is known, does not cover it.
+        Raise `MoneyError` before anything is sent if the budget, or the *credit_usd* that is known, does not cover the *need*.
         """
-        need = self.estimate()
         for have, name in ((self.order.budget_usd, "--budget"), (credit_usd, "the account's API credit")):
             if have is not None and need.usd > have:
                 raise MoneyError(
                     f"This run needs about {need.usd:.4f} USD, but {name} is {have:.4f} USD: {need.usd - have:.4f} USD short.",
                     "Nothing was sent. Raise it, or narrate fewer scripts.",
                 )
-        return need
 
     def recorder(self, *, speech: Speech, voice: Voice | InlineReference) -> Recorder:
         """

@@ -4,7 +4,12 @@ What a person reads at the end: Markdown for the run's page, lines for the termi
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from flows.narration.manifest import Manifest, ScriptEntry, VoiceEntry
 from flows.narration.reference import Reference
@@ -114,3 +119,40 @@ def _escaped(text: str) -> str:
     line = html.escape(" ".join(text.split()), quote=False)
     # At its beginning also what would make a heading, a list or a rule of it.
     return re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", re.sub(r"([\\`*_~\[\]|]|^[-+#])", r"\\\1", line))
+
+
+_SHOWN = {
+    "requests": "requests",
+    "retaken": "retaken",
+    "refused": "refused",
+    "unknown": "unknown",
+    "bytes_billed": "bytes paid",
+    "usd": "USD paid",
+    "usd_unknown": "USD perhaps",
+}
+"""Sums of the ledger in a table, and what they are called there."""
+
+_ANY_WIDTH = 10_000
+"""Columns of a table whose lines are never cut: a terminal breaks them, a pipe keeps them whole."""
+
+
+def print_sums(sums: Iterable[Mapping[str, Any]], *, total: Mapping[str, Any], by: Sequence[str]) -> None:
+    """
+    Print sums of the ledger as a table on standard output, the total last.
+    """
+    table = Table(box=None, pad_edge=False, show_footer=bool(by))
+    for place, key in enumerate(by):
+        table.add_column(key, footer="total" if not place else "", no_wrap=True)
+    for name, called in _SHOWN.items():
+        table.add_column(called, footer=_shown(name, total), justify="right", no_wrap=True)
+    for row in sums if by else [total]:
+        table.add_row(*(Text(_printable(row[key])) for key in by), *(_shown(name, row) for name in _SHOWN))
+    Console(width=_ANY_WIDTH).print(table)
+
+
+def _shown(name: str, row: Mapping[str, Any]) -> str:
+    return f"{row[name]:.4f}" if name.startswith("usd") else str(row[name])
+
+
+def _printable(text: str) -> str:
+    return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text)

@@ -456,16 +456,16 @@ async def test_money_is_checked_before_anything_is_sent(house: House) -> None:
     short = house.production(budget_usd=0.000149)
     house.planned(short)
 
-    assert (10, 0, 0.00015) == (
-        (need := enough.check_money(credit_usd=0.00015)).bytes, need.bytes_covered, need.usd
-    )  # fmt: skip
+    need = enough.estimate()
+    assert (10, 0, 0.00015) == (need.bytes, need.bytes_covered, need.usd)
+    enough.check_money(need, credit_usd=0.00015)
     for production, credit, name in ((short, None, "--budget"), (enough, 0.0001, "the account's API credit")):
         with pytest.raises(MoneyError) as refused:
-            production.check_money(credit_usd=credit)
+            production.check_money(need, credit_usd=credit)
         assert refused.value.fact.startswith(f"This run needs about 0.0001 USD, but {name} is 0.0001 USD")
     free = house.production(budget_usd=0.0, delivery=Delivery(model="s2.1-pro-free"))
     house.planned(free)
-    assert 0.0 == free.check_money(credit_usd=0.0).usd
+    free.check_money(free.estimate(), credit_usd=0.0)
     assert [] == house.sandbox.requests()
 
 
@@ -480,7 +480,9 @@ async def test_what_is_narrated_already_needs_no_money(house: House) -> None:
     production = house.production(budget_usd=4 * 15e-6)
 
     assert ["two.txt"] == house.planned(production)
-    assert (4, 0) == ((need := production.check_money(credit_usd=None)).bytes, need.bytes_covered)
+    need = production.estimate()
+    assert (4, 0) == (need.bytes, need.bytes_covered)
+    production.check_money(need, credit_usd=None)
 
 
 async def test_progress_is_of_what_has_to_be_made(house: House) -> None:

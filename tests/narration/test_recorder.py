@@ -296,3 +296,24 @@ async def test_the_budget_is_never_crossed(recorder: Opener, sandbox: Sandbox) -
     assert {MoneyError} == {type(take) for take in takes if not isinstance(take, Take)}
     assert budget >= sum(map(len, sandbox.spoken()))
     assert 6 <= len(sandbox.spoken())
+
+
+@pytest.mark.parametrize("fault", [{"kind": "silence"}, {"kind": "truncate"}, {"kind": "reset"}])
+async def test_retakes_and_unknown_outcomes_count_against_the_budget(
+    recorder: Opener, sandbox: Sandbox, fault: dict[str, object]
+) -> None:
+    """
+    Bad takes are billed, and what broke may have been: the ceiling holds for all of it.
+    """
+    texts = _texts(20)
+    budget = sum(map(len, texts[:7]))
+    sandbox.config(faults=[{**fault, "rate": 0.5, "path": "/v1/tts"}], seed=1)
+
+    async with recorder(budget=budget) as recording:
+        takes = await _recorded(recording, texts)
+
+    asked = sum(len(row["text"]) for row in sandbox.requests("/v1/tts"))
+    assert {MoneyError} == {type(take) for take in takes if not isinstance(take, Take)}
+    assert budget >= asked
+    assert budget - asked < max(map(len, texts))
+    assert len([take for take in takes if isinstance(take, Take)]) < len(sandbox.requests("/v1/tts"))
