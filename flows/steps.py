@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from prefect.states import Cancelled
 from flows import orders
 from flows.narration import report
 from flows.narration.ending import worst
-from flows.narration.errors import Interrupted, NarrateError, RequestUnread, UsageError, VoiceFailed
+from flows.narration.errors import Interrupted, NarrateError, RequestUnread, StorageFailed, UsageError, VoiceFailed
 from flows.narration.limiter import Patience
 from flows.narration.locks import RUN_LOCK, TAKES_LOCK, held
 from flows.narration.manifest import ScriptEntry, VoiceEntry
@@ -134,7 +134,7 @@ async def _reported(production: Production) -> AsyncIterator[None]:
         raise
     except BaseException as error:
         stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-        with CancelScope(shield=True):
+        with CancelScope(shield=True), suppress(StorageFailed):  # which is logged; how the run ended counts for more
             await _report(production, state="cancelled" if stopped else "failed", error=None if stopped else str(error))
         if not (stopped and production.interrupted):
             raise
@@ -156,7 +156,11 @@ def outcome(production: Production) -> dict[str, Any] | State[Any]:
 async def _report(
     production: Production, *, state: Literal["completed", "failed", "cancelled"], error: str | None = None
 ) -> None:
-    manifest = production.finish(state=state, error=error)
+    try:
+        manifest = production.finish(state=state, error=error)
+    except StorageFailed as failed:
+        get_run_logger().error("The manifest is that of an earlier run. %s", failed)
+        raise
     get_run_logger().info("%s", report.headline(manifest))
     await acreate_markdown_artifact(report.run_report(manifest), key="narrate-report", description=report.headline(manifest))
 

@@ -129,7 +129,8 @@ class StorageFailed(ScriptsFailed):
         Say what the system said of which file.
         """
         return cls(
-            f"Writing failed: {error.strerror or error} ({error.filename or 'no file named'}).", "Nothing more was sent."
+            f"Writing failed: {error.strerror or error} ({error.filename or 'no file named'}).",
+            "What is kept is whole. Mend the disk and run the same command again.",
         )
 
 

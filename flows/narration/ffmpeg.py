@@ -20,7 +20,7 @@ import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from flows.narration.errors import NarrateError, UsageError
+from flows.narration.errors import ExitCode, NarrateError, UsageError
 
 Samples = npt.NDArray[np.int16]
 Format = Literal["mp3", "wav", "flac", "opus"]
@@ -56,6 +56,8 @@ class FfmpegFailed(NarrateError):
     """
     ffmpeg is missing, or it failed at something other than a user's recording: a full disk, most often.
     """
+
+    exit_code = ExitCode.SCRIPTS_FAILED
 
 
 def executable() -> str:

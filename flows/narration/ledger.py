@@ -112,7 +112,8 @@ class Ledger:
     def __init__(self, folder: Path, account: Account) -> None:
         self._account = account
         self._loop = asyncio.get_running_loop()
-        self._connection = connect(folder / FILE)
+        self._path = folder / FILE
+        self._connection = connect(self._path)
         said = self._connection.execute("SELECT coalesce(max(number), 0) FROM request WHERE run = ?", (account.run,))
         self._last = int(said.fetchone()[0])
         self._statements: queue.SimpleQueue[_Statement | None] = queue.SimpleQueue()
@@ -185,10 +186,12 @@ class Ledger:
         Settle what earlier runs left, as far as it can be told now.
         """
         reason = "the run ended before it was settled"
-        with self._connection:
-            self._connection.executemany(
-                _SETTLE, [(_now(), outcome.value, reason, entry.run, entry.number) for entry, outcome in outcomes]
-            )
+        rows = [(_now(), outcome.value, reason, entry.run, entry.number) for entry, outcome in outcomes]
+        try:
+            with self._connection:
+                self._connection.executemany(_SETTLE, rows)
+        except sqlite3.Error as error:
+            raise LedgerUnusable.by(str(self._path), str(error)) from error
 
 
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:

@@ -17,7 +17,7 @@ from flows.narration import cost
 from flows.narration.assemble import Narration, Sound, assemble
 from flows.narration.cost import Tally
 from flows.narration.ending import ENDS, located
-from flows.narration.errors import Interrupted, MoneyError, NarrateError, ScriptsFailed, TakeFailed
+from flows.narration.errors import Interrupted, MoneyError, NarrateError, ScriptsFailed, StorageFailed, TakeFailed
 from flows.narration.ledger import Account
 from flows.narration.limiter import Patience
 from flows.narration.manifest import (
@@ -225,6 +225,8 @@ class Production:
                     break
                 except TakeDamaged as damaged:
                     await self._discard(damaged, plan, anew=anew)
+                except OSError as error:
+                    raise StorageFailed.by(error) from error
         except NarrateError as error:
             self.entries[name] = _failed(entry, error, tally=tally, model=self.order.delivery.model)
             raise
@@ -277,7 +279,7 @@ class Production:
 
     def finish(self, *, state: Literal["completed", "failed", "cancelled"], error: str | None = None) -> Manifest:
         """
-        Write `run.json` and return it.
+        Write `run.json` and return it; `StorageFailed` where it cannot be written, with `result` there all the same.
         """
         for name, tally in self._tallies.items():
             spent = _spent(tally, model=self.order.delivery.model)
@@ -295,8 +297,11 @@ class Production:
             totals=Totals.of(entries),
             scripts=entries,
         )
-        manifest.write(self.order.out / RUN)
         self.result = manifest.model_dump(mode="json")
+        try:
+            manifest.write(self.order.out / RUN)
+        except OSError as error:
+            raise StorageFailed.by(error) from error
         return manifest
 
 
@@ -327,7 +332,7 @@ def _failed(entry: ScriptEntry, error: NarrateError, *, tally: Tally, model: str
     A script that met an error of its own failed; one that the end of the whole run caught is still pending.
     """
     own = error.exit_code not in ENDS
-    fact = error.fact if isinstance(error, ScriptsFailed) or not own else f"{entry.script}: {error.fact}"
+    fact = error.fact if type(error) is ScriptsFailed or not own else f"{entry.script}: {error.fact}"
     return entry.model_copy(update={"state": "failed" if own else "pending", "error": fact, **_spent(tally, model=model)})
 
 

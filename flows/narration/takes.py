@@ -6,6 +6,7 @@ carries the SHA-256 of its samples, which every reading checks: a take with a fl
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -120,13 +121,12 @@ class TakeStore:
         samples = heard.samples
         if heard.sample_rate != SAMPLE_RATE:
             samples = ffmpeg.resample(samples, source_rate=heard.sample_rate, target_rate=SAMPLE_RATE)
-        path = self._path(key)
-        with (
-            replacing(path) as temporary,
-            soundfile.SoundFile(temporary, "w", SAMPLE_RATE, 1, format="FLAC", subtype="PCM_16") as flac,
-        ):
+        content = io.BytesIO()  # libsndfile does not tell a full disk from a sound it cannot encode
+        with soundfile.SoundFile(content, "w", SAMPLE_RATE, 1, format="FLAC", subtype="PCM_16") as flac:
             flac.comment = _digest(samples)
             flac.write(samples)
+        with replacing(self._path(key)) as temporary:
+            temporary.write_bytes(content.getbuffer())
         return Take(key=key, samples=len(samples))
 
     def read(self, key: str) -> Iterator[Samples]:
