@@ -17,8 +17,11 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
+from tests.house import KEY, House
+
+__all__ = ["KEY"]
+
 ROOT = Path(__file__).parents[1]
-KEY = "a-key-that-must-never-show"
 START_SECONDS = 120
 COMMAND_SECONDS = 120
 
@@ -246,3 +249,12 @@ def voice_id(sandbox: Sandbox, clip: Path) -> str:
     )
     sandbox.forget()
     return str(made.raise_for_status().json()["_id"])
+
+
+@pytest.fixture
+def house(tmp_path: Path, sandbox: Sandbox) -> House:
+    """
+    An empty house and a sandbox whose voices are trained at once.
+    """
+    sandbox.config(training="at-once", concurrency_limit=50)
+    return House(tmp_path, sandbox)

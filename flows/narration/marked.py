@@ -69,8 +69,14 @@ class _Reader:
         if skipped:
             self.draft.note(1, f"left out: the front matter, lines 1 to {self.lines[skipped - 1]}")
         source = "\n".join("" if at < skipped else row.text for at, row in enumerate(rows))
-        for token in parser().parse(source, self.env):
-            self.read(token, token.map[0] if token.map else 0)
+        tokens = parser().parse(source, self.env)
+        contents = range(0)
+        for place, token in enumerate(tokens):
+            at = token.map[0] if token.map else 0
+            if place not in contents and (contents := range(place, _contents_end(tokens, place))):
+                self.draft.note(self.line(at), "left out: a table of contents, a list of nothing but links into the script")
+            if place not in contents:
+                self.read(token, at)
 
     def prose(self) -> Prose:
         """
@@ -283,6 +289,33 @@ class _Reader:
             return url
         self.draft.note(line, f"spoken as {excerpt(host[1])}: {url}")
         return host[1]
+
+
+def _contents_end(tokens: list[Token], place: int) -> int:
+    """
+    Return where the table of contents that begins at *place* ends: a list of nothing but links into the script itself.
+    """
+    first = tokens[place]
+    if not first.type.endswith("_list_open"):
+        return place
+    closing = first.type.replace("_open", "_close")
+    end = next(at for at in range(place, len(tokens)) if (tokens[at].type, tokens[at].level) == (closing, first.level))
+    texts = [token for token in tokens[place:end] if token.type in ("inline", "fence", "html_block")]
+    return end + 1 if len(texts) > 1 and all(map(_is_jump, texts)) else place
+
+
+def _is_jump(text: Token) -> bool:
+    """
+    Tell whether a text is one link to a heading of the same script.
+    """
+    parts = [part for part in text.children or [] if part.type != "text" or part.content.strip()]
+    links = [part.type for part in parts if part.type in ("link_open", "link_close")]
+    return (
+        len(parts) > 2
+        and links == ["link_open", "link_close"]
+        and parts[-1].type == "link_close"
+        and str(parts[0].attrGet("href") or "").startswith("#")
+    )
 
 
 def _flat(tokens: Iterable[Token]) -> Iterator[Token]:

@@ -17,7 +17,7 @@ from flows.narration import cost
 from flows.narration.assemble import Narration, Sound, assemble
 from flows.narration.cost import Tally
 from flows.narration.ending import ENDS, located
-from flows.narration.errors import Interrupted, MoneyError, NarrateError, ScriptsFailed, StorageFailed, TakeFailed
+from flows.narration.errors import Interrupted, MoneyError, NarrateError, StorageFailed, TakeFailed
 from flows.narration.ledger import Account
 from flows.narration.limiter import Patience
 from flows.narration.manifest import (
@@ -332,7 +332,7 @@ def _failed(entry: ScriptEntry, error: NarrateError, *, tally: Tally, model: str
     A script that met an error of its own failed; one that the end of the whole run caught is still pending.
     """
     own = error.exit_code not in ENDS
-    fact = error.fact if type(error) is ScriptsFailed or not own else f"{entry.script}: {error.fact}"
+    fact = error.fact if error.fact.startswith(entry.script) or not own else f"{entry.script}: {error.fact}"
     return entry.model_copy(update={"state": "failed" if own else "pending", "error": fact, **_spent(tally, model=model)})
 
 
