@@ -4,18 +4,21 @@ Servers and workers as processes: the sandbox of `narrate demo`, and Prefect's e
 
 import atexit
 import contextlib
+import fcntl
+import hashlib
+import json
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import httpx
+from filelock import FileLock
 
 from flows import settings
 from flows.narration.errors import ServiceUnavailable, UsageError
@@ -24,6 +27,10 @@ from flows.narration.files import require_writable
 STOP_SECONDS = 10
 HISTORY_SECONDS = 120
 REACH_SECONDS = 30
+TURN_SECONDS = 30
+LOOK_SECONDS = 0.1
+
+LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
@@ -52,14 +59,16 @@ def _address(process: "subprocess.Popen[str]") -> str:
 
 def keep_history() -> Callable[[], None]:
     """
-    See to it that Prefect keeps the run history: on the server that is configured, or on an embedded one that is started now.
+    See to it that Prefect keeps the run history: on the server that is configured, or on an embedded one, joined or started.
 
     Call before the flows are imported, and what is returned before they run: it waits until the server answers.
     """
+    import prefect
     from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
 
-    standing, home = get_current_settings().api.url, get_current_settings().home
+    set_to = get_current_settings()
+    standing, home = set_to.api.url, set_to.home
     if standing:
         if not standing.startswith(("http://", "https://")):
             raise UsageError(
@@ -67,10 +76,25 @@ def keep_history() -> Callable[[], None]:
             )
         return lambda: _reach(standing)
     require_writable(home)
-    history = History()
+    url = set_to.server.database.connection_url
+    database = url.get_secret_value() if url else ""
+    try:
+        history = History(home / f"narrate-history-{_digest(database, prefect.__version__)}.json")
+    except OSError as error:
+        raise UsageError(
+            f"Prefect's embedded server, which keeps the run history, cannot be started in {home}: {error}.",
+            "Set PREFECT_HOME to a folder of your own.",
+        ) from error
     settings.use_prefect_api(history.url)
     refresh_global_settings_context()
     return history.wait
+
+
+def _digest(*parts: str) -> str:
+    """
+    Name what belongs together, on this machine: another's server is out of reach, and so are its locks on some file systems.
+    """
+    return hashlib.sha256("\n".join((socket.gethostname(), *parts)).encode()).hexdigest()[:16]
 
 
 def _reach(url: str) -> None:
@@ -86,51 +110,116 @@ def _reach(url: str) -> None:
         ) from error
 
 
+def turn(address: Path) -> FileLock:
+    """
+    A lock for those who look for an embedded server, start or end one: they do so in turn.
+    """
+    return FileLock(address.with_name("narrate-history.lock"), timeout=TURN_SECONDS)
+
+
 class History:
     """
-    Prefect's embedded server, started ahead of need: it takes about ten seconds to come up.
+    Prefect's embedded server: the one that another command started, or else one started now, ahead of need.
+
+    It takes about ten seconds to come up. Commands that look for it at the same *address*, a file, share it; it ends with the
+    last of them. The server's process holds a lock on that file from its birth to its death, so that the address of one that
+    was killed is never believed.
     """
 
-    def __init__(self) -> None:
-        # Kept from the screen: a server that ends while a connection is open says so at length.
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-            self._process = subprocess.Popen(  # noqa: S603  # our own command
-                [sys.executable, "-m", "flows.history", str(listener.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=self._log,
-                stderr=self._log,
-                pass_fds=[listener.fileno()],
-                start_new_session=True,  # Ctrl-C ends the run, which the server then still has to write down
-            )
+    def __init__(self, address: Path) -> None:
+        self._address = address
+        with turn(address):
+            self.url, self._door = self._found() or self._started()
         # Registered before Prefect's own hooks, so it runs after them, when all they had to say has been sent.
         atexit.register(self.stop)
+
+    def _found(self) -> tuple[str, socket.socket] | None:
+        """
+        Enter the server that is there.
+        """
+        with contextlib.suppress(OSError, ValueError), self._address.open() as file:
+            if _held(file):
+                told = json.load(file)
+                return str(told["url"]), socket.create_connection((LOOPBACK, told["door"]), timeout=STOP_SECONDS)
+        return None
+
+    def _started(self) -> tuple[str, socket.socket]:
+        """
+        Start a server and enter it: while its process comes up, connections wait at its sockets.
+        """
+        self._address.unlink(missing_ok=True)
+        with (
+            self._address.open("x") as file,
+            # Kept from the screen: a server that ends while a connection is open says so at length.
+            self._address.with_suffix(".log").open("wb") as log,
+            socket.create_server((LOOPBACK, 0)) as api,
+            socket.create_server((LOOPBACK, 0)) as door,
+        ):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            url = f"http://{LOOPBACK}:{api.getsockname()[1]}/api"
+            json.dump({"url": url, "door": door.getsockname()[1]}, file)
+            file.flush()
+            inside = socket.create_connection(door.getsockname())
+            subprocess.Popen(  # noqa: S603  # our own command
+                [sys.executable, "-m", "flows.history", str(api.fileno()), str(door.fileno()), str(self._address)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[api.fileno(), door.fileno(), file.fileno()],  # with the last it inherits the lock
+                start_new_session=True,  # Ctrl-C ends the run, which the server then still has to write down
+            )
+        return url, inside
 
     def wait(self) -> None:
         """
         Return when it answers.
         """
         deadline = time.monotonic() + HISTORY_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and not self._gone():
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/health", timeout=HISTORY_SECONDS).is_success:
                     return
-        self._log.seek(0)
-        said = self._log.read()[-2000:].decode(errors="replace")
+            time.sleep(LOOK_SECONDS)
+        said = ""
+        with contextlib.suppress(OSError):
+            said = self._address.with_suffix(".log").read_text(errors="replace")[-2000:]
         raise ServiceUnavailable(f"Prefect's embedded server, which keeps the run history, did not start:\n{said}")
+
+    def _gone(self) -> bool:
+        """
+        Tell whether its process has ended, which closes the door.
+        """
+        self._door.setblocking(False)
+        try:
+            return not self._door.recv(1)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def stop(self) -> None:
         """
-        End it once everything was said to it.
+        Leave, now that everything was said to it; the last to leave waits until it is written down.
         """
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to interrupt
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        _ended(self._process)
+        with contextlib.suppress(OSError), self._door:
+            self._door.settimeout(STOP_SECONDS)
+            self._door.shutdown(socket.SHUT_WR)
+            self._door.recv(1)
 
 
-def _ended(process: "subprocess.Popen[Any]") -> None:
+def _held(file: IO[str]) -> bool:
+    """
+    Tell whether a living process has locked *file*.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _ended(process: "subprocess.Popen[str]") -> None:
     try:
         process.wait(timeout=STOP_SECONDS)
     except subprocess.TimeoutExpired:
