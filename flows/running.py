@@ -19,7 +19,7 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows import stopping
+from flows import marks, stopping
 from flows.narrate import narrate
 from flows.narration import report
 from flows.narration.errors import ExitCode, Interrupted
@@ -74,6 +74,7 @@ async def _finished(groups: Groups) -> Any:
         state: State[Any] = await narrate(**vars(groups), return_state=True)
     except (Abort, Pause):  # Prefect knows already how it ended
         return Interrupted.by_a_person()
+    marks.take_away(state)
     return Interrupted.by_a_person() if state.is_cancelled() else await state.aresult(raise_on_failure=False)
 
 

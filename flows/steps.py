@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from flows import orders
+from flows import marks, orders
 from flows.narration import report
 from flows.narration.ending import worst
 from flows.narration.errors import Interrupted, NarrateError, RequestUnread, StorageFailed, UsageError, VoiceFailed
@@ -94,6 +94,7 @@ def begin(groups: Groups) -> Production:
     """
     Read the scripts and refuse what a person must mend first; nothing is sent.
     """
+    marks.leave()
     _tell_in_sentences()
     order = orders.order(groups)
     logger = get_run_logger()

@@ -74,7 +74,7 @@ def keep_history() -> Callable[[], None]:
             raise UsageError(
                 f"PREFECT_API_URL is {standing!r}, which is no address.", "It looks like http://127.0.0.1:4200/api."
             )
-        return lambda: _reach(standing)
+        return _then_settle(lambda: _reach(standing), home=home, keeper=standing)
     require_writable(home)
     url = set_to.server.database.connection_url
     database = url.get_secret_value() if url else ""
@@ -87,7 +87,23 @@ def keep_history() -> Callable[[], None]:
         ) from error
     settings.use_prefect_api(history.url)
     refresh_global_settings_context()
-    return history.wait
+    return _then_settle(history.wait, home=home, keeper=database)
+
+
+def _then_settle(wait: Callable[[], None], *, home: Path, keeper: str) -> Callable[[], None]:
+    """
+    Have runs marked from now on, and once Prefect answers tell it of those whose process is gone.
+    """
+    from flows import marks
+
+    mine = marks.Marks(home / "narrate-runs", keeper=_digest(keeper))
+    marks.current.set(mine)
+
+    def ready() -> None:
+        wait()
+        mine.settle()
+
+    return ready
 
 
 def _digest(*parts: str) -> str:

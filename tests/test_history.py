@@ -138,16 +138,17 @@ def test_commands_at_once_share_a_server(bare_narrate: Narrate, sandbox: Sandbox
     assert 130 == lasts.returncode, err
     assert [] == _servers(home)  # the last to leave waits for its end
     assert ["CANCELLED", "COMPLETED"] == sorted(_states(home, "flow_run"))
-    assert {"narrate-history.lock"} == {path.name for path in home.glob("narrate-*.*")}
+    assert {"narrate-history.lock", "narrate-runs.lock"} == {path.name for path in home.glob("narrate-*.*")}
 
 
 def test_the_server_ends_with_a_killed_command(bare_narrate: Narrate, sandbox: Sandbox, voice_id: str, home: Path) -> None:
     """
-    Nothing of it stays behind.
+    The next command tells Crashed of its run; what that had finished stays finished.
     """
     sandbox.config(latency=1)
     scripts = _scripts(bare_narrate.folder, name="scripts", count=60)
-    process = bare_narrate.start("run", scripts, "--voice-id", voice_id, "--out", "out", "--concurrency", "1")
+    command = ("run", scripts, "--voice-id", voice_id, "--out", "out")
+    process = bare_narrate.start(*command, "--concurrency", "1")
     wait_for(lambda: len(sandbox.spoken()) >= 3 or None, what="the third take", seconds=PATIENCE_SECONDS)
     assert 1 == len(_servers(home))
 
@@ -156,6 +157,13 @@ def test_the_server_ends_with_a_killed_command(bare_narrate: Narrate, sandbox: S
     process.communicate(timeout=30)
 
     _gone(home, since=died)
+    assert ["RUNNING"] == _states(home, "flow_run")
+    sandbox.config(latency=0)
+    done = bare_narrate(*command)
+    assert 0 == done.code, done.err
+    assert [] == _servers(home)
+    assert ["COMPLETED", "CRASHED"] == sorted(_states(home, "flow_run"))
+    assert {"COMPLETED", "CRASHED"} == set(_states(home, "task_run"))
 
 
 def test_a_command_killed_while_the_server_starts(bare_narrate: Narrate, home: Path) -> None:

@@ -11,7 +11,17 @@ FLOWS = Path(__file__).parents[1] / "flows"
 MODULES = sorted(FLOWS.rglob("*.py"))
 
 HOMES = {
-    "prefect": {"narrate.py", "clone_voice.py", "tasks.py", "steps.py", "running.py", "history.py", "studio.py", "stopping.py"},
+    "prefect": {
+        "narrate.py",
+        "clone_voice.py",
+        "tasks.py",
+        "steps.py",
+        "running.py",
+        "history.py",
+        "studio.py",
+        "marks.py",
+        "stopping.py",
+    },
     "fishaudio": {"narration/speech.py"},
     "subprocess": {"narration/ffmpeg.py", "studio.py"},
     "pydub": {"narration/reference/normalize.py"},
