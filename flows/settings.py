@@ -37,6 +37,8 @@ PREFECT = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
     # In memory, a lease held while the server restarts is never given back.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # Every 180 s by default: how long a run that fell silent is taken for alive follows from it (automation.yaml).
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     # A cold start on two busy cores takes longer than the 20 s that are the default.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
