@@ -1,16 +1,27 @@
 # Everything a fresh machine needs besides Python 3.11–3.13 and make is put into .venv by these targets.
 PYTHON ?= python3
+N ?= 50
+SEGMENTS ?= 10000
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-long kills soak check bench clean
 
 demo: $(VENV)/demo ## hear data/scripts narrated: no key, no cost, no network once installed
 	$(BIN)/narrate demo
 
 test: $(VENV)/test ## the tests
 	$(BIN)/python -m pytest
+
+test-long: $(VENV)/test ## the tests that take longer than a coffee
+	$(BIN)/python -m pytest -m long
+
+kills: $(VENV)/test ## a run killed N times at random moments, then brought to its end
+	KILLS=$(N) $(BIN)/python -m pytest -m long tests/test_kills.py
+
+soak: $(VENV)/test ## SEGMENTS segments under random faults: how it ends, and how much memory it takes
+	SEGMENTS=$(SEGMENTS) $(BIN)/python -m pytest -m long -s tests/test_soak.py
 
 check: $(VENV)/check ## formatting, lint, types, docstrings, spelling
 	$(BIN)/ruff format --check .
