@@ -73,7 +73,7 @@ def _guarded(handler: Handler) -> Handler:
         call: Call = request.state.call
         call.account = world.authenticate(request)
         fault = world.fault(call)
-        spoiled = answer(fault) if fault else None
+        spoiled = answer(fault, authorization=request.headers["authorization"]) if fault else None
         response = spoiled or await handler(request)
         return Reset() if fault and fault.kind == "lost" else response
 

@@ -12,20 +12,41 @@ VoiceKind = Literal["quick", "neural"]
 FaultKind = Literal[
     "status",
     "reset",
+    "drop",
+    "hang",
     "truncate",
+    "drip",
     "empty",
     "html",
     "json",
     "tiny",
+    "flac",
     "silence",
     "short",
     "long",
     "clip",
-    "hang",
-    "drip",
     "lost",
 ]
-SPEECH_ONLY = frozenset({"truncate", "tiny", "silence", "short", "long", "clip", "drip"})
+FAULTS: Mapping[FaultKind, str] = {
+    "status": "an error status",
+    "reset": "connection reset before the answer",
+    "drop": "200 and its headers, then the connection is reset",
+    "hang": "no answer ever",
+    "truncate": "body cut in half, chunked unless *length*",
+    "drip": "body over *seconds*",
+    "empty": "200 without a body",
+    "html": "200 with a page",
+    "json": "200 with an error object",
+    "tiny": "a blank MP3 of 417 bytes",
+    "flac": "sound in a format that was not asked for",
+    "silence": "right format and length, silent",
+    "short": "0.1 s of sound",
+    "long": "ten times the sound",
+    "clip": "full-scale noise",
+    "lost": "POST /model makes the voice, then the connection is reset",
+}
+"""What each kind of fault is."""
+SPEECH_ONLY = frozenset({"truncate", "drip", "tiny", "flac", "silence", "short", "long", "clip"})
 
 
 class KnobRefused(ValueError):
@@ -41,22 +62,22 @@ class Fault(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: FaultKind = Field(
-        description="status: an error status; reset: connection reset before the answer; truncate: chunked body cut in "
-        "half; empty: 200 without a body; html, json: 200 with a page or an error object; tiny: a blank MP3 of 417 "
-        "bytes; silence: right format and length, silent; short: 0.1 s of sound; long: ten times the sound; clip: "
-        "full-scale noise; hang: no answer ever; drip: body over *seconds*; lost: POST /model makes the voice, then "
-        "the connection is reset"
-    )
+    kind: FaultKind = Field(description="; ".join(f"{kind}: {what}" for kind, what in FAULTS.items()))
     match: str = Field(default="", description="only when the text to speak, or the path, contains this")
     path: str = Field(default="/v1/tts", description="only when the path starts with this; /model for kind lost")
     method: str | None = Field(default=None, description="only for this HTTP method; POST for kind lost")
     count: int | None = Field(default=None, ge=0, description="fire so many times, then never again; null: for ever")
     after: int = Field(default=0, ge=0, description="let the first so many matching requests pass")
+    lasts: float | None = Field(
+        default=None, ge=0, description="seconds from its first firing after which it never fires again; null: for ever"
+    )
     rate: float = Field(default=1.0, ge=0, le=1, description="share of matching requests it fires for, by *seed*")
     status: int = Field(default=500, ge=300, le=599, description="kind status: what to answer")
     retry_after: str | int | None = Field(default=None, description="kind status: the Retry-After header, as is")
-    body: Literal["json", "html", "list", "empty"] = Field(default="json", description="kind status: the body")
+    body: Literal["json", "html", "list", "empty", "key"] = Field(
+        default="json", description="kind status: the body; key: JSON that repeats the bearer key"
+    )
+    length: bool = Field(default=False, description="kind truncate: say the whole length in the header, and break that word")
     seconds: float = Field(default=2.0, ge=0, description="kind drip: how long the body takes")
 
     @model_validator(mode="before")

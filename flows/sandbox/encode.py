@@ -107,6 +107,15 @@ def encode(samples: Pcm, audio_format: str, rate: int, *, mp3_bitrate: int = 128
     return file.getvalue()
 
 
+def flac(samples: Pcm, rate: int) -> bytes:
+    """
+    Encode mono *samples* as FLAC, which the API does not speak.
+    """
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
 def _placeholder_header(rate: int) -> bytes:
     # As the hosted API streams it: the length is not known yet, so the sizes are placeholders.
     fields = struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)

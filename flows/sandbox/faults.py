@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
@@ -23,12 +24,13 @@ PIECES = 20
 
 class FaultBook:
     """
-    Counts how often each rule matched and fired.
+    Counts how often each rule matched and fired, and since when.
     """
 
     def __init__(self) -> None:
         self._seen: Counter[int] = Counter()
         self._fired: Counter[int] = Counter()
+        self._since: dict[int, float] = {}
 
     def reset(self) -> None:
         """
@@ -36,6 +38,7 @@ class FaultBook:
         """
         self._seen.clear()
         self._fired.clear()
+        self._since.clear()
 
     def pick(self, rules: Sequence[Fault], *, method: str, path: str, text: str, seed: int) -> Fault | None:
         """
@@ -50,9 +53,13 @@ class FaultBook:
         self._seen[index] += 1
         if self._seen[index] <= rule.after or (rule.count is not None and self._fired[index] >= rule.count):
             return False
+        if rule.lasts is not None and time.monotonic() > self._since.get(index, float("inf")) + rule.lasts:
+            return False
         # By rule and ordinal, so that the same requests meet the same faults in whatever order they arrive.
         fires = random.Random(f"{seed}/{index}/{self._seen[index]}").random() < rule.rate
         self._fired[index] += fires
+        if fires:
+            self._since.setdefault(index, time.monotonic())
         return fires
 
 
@@ -64,15 +71,19 @@ def _matches(rule: Fault, *, method: str, path: str, text: str) -> bool:
     )
 
 
-def answer(rule: Fault) -> Response | None:
+def answer(rule: Fault, *, authorization: str = "") -> Response | None:
     """
     Answer for *rule* alone, without serving the request; None when the request is served first.
+
+    *authorization* is the request's header, for the body that repeats the key.
     """
     match rule.kind:
         case "status":
-            return _error(rule)
+            return _error(rule, authorization)
         case "reset":
             return Reset()
+        case "drop":
+            return Drop()
         case "hang":
             return Hang()
         case "empty":
@@ -84,7 +95,7 @@ def answer(rule: Fault) -> Response | None:
     return None
 
 
-def _error(rule: Fault) -> Response:
+def _error(rule: Fault, authorization: str) -> Response:
     headers = {} if rule.retry_after is None else {"Retry-After": str(rule.retry_after)}
     message = f"injected status {rule.status}"
     match rule.body:
@@ -94,6 +105,9 @@ def _error(rule: Fault) -> Response:
             return JSONResponse([{"loc": ["body"], "type": "injected", "msg": message}], rule.status, headers)
         case "html":
             return HTMLResponse(PAGE, rule.status, headers)
+        case "key":
+            said = f"{message}: no such key {authorization.removeprefix('Bearer ')}"
+            return JSONResponse({"status": rule.status, "message": said}, rule.status, headers)
         case "empty":
             return Response(b"", rule.status, headers)
 
@@ -123,13 +137,26 @@ class Reset(Response):
 
         :raises ConnectionResetError: in a server that does not hand over its transport
         """
-        transport = scope.get(TRANSPORT)
-        if transport is None:
-            raise ConnectionResetError("the sandbox drops connections only when started by its own server")
+        transport = _transport(scope)
         # Lingering for zero seconds turns the close into a reset, as from a crashed peer.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
         await _gone(receive)
+
+
+class Drop(Reset):
+    """
+    The headers of a good answer, and then a reset.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """
+        Send the headers, and reset the connection.
+
+        :raises ConnectionResetError: in a server that does not hand over its transport
+        """
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"audio/wav")]})
+        await super().__call__(scope, receive, send)
 
 
 class Hang(Response):
@@ -146,8 +173,12 @@ class Hang(Response):
 
 class Cut(Response):
     """
-    Half of a chunked body, then the connection is closed.
+    Half of a body, then the connection is closed: chunked, or with the *length* of the whole in its headers.
     """
+
+    def __init__(self, body: bytes, *, headers: dict[str, str], length: bool) -> None:
+        super().__init__(body, headers=headers)
+        self._length = length
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
@@ -155,16 +186,20 @@ class Cut(Response):
 
         :raises ConnectionResetError: in a server that does not hand over its transport
         """
-        # With a length httpx would notice by counting; the hosted API sends chunks, where the end marker is missing.
-        headers = [(key, value) for key, value in self.raw_headers if key != b"content-length"]
+        # By a length a client may notice by counting; the hosted API sends chunks, where the end marker is missing.
+        headers = [(key, value) for key, value in self.raw_headers if self._length or key != b"content-length"]
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
         half = bytes(self.body)[: len(self.body) // 2]
         await send({"type": "http.response.body", "body": half, "more_body": True})
-        transport = scope.get(TRANSPORT)
-        if transport is None:
-            raise ConnectionResetError("the sandbox drops connections only when started by its own server")
-        transport.close()
+        _transport(scope).close()
         await _gone(receive)
+
+
+def _transport(scope: Scope) -> asyncio.Transport:
+    transport: asyncio.Transport | None = scope.get(TRANSPORT)
+    if transport is None:
+        raise ConnectionResetError("the sandbox drops connections only when started by its own server")
+    return transport
 
 
 async def _gone(receive: Receive) -> None:

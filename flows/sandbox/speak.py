@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from flows.sandbox import neural, sound
 from flows.sandbox.checks import Order, check
 from flows.sandbox.config import Fault, FaultKind, Knobs
-from flows.sandbox.encode import MEDIA, TINY_MP3, Pcm, encode
+from flows.sandbox.encode import MEDIA, TINY_MP3, Pcm, encode, flac
 from flows.sandbox.errors import Refused, Unparsable
 from flows.sandbox.faults import Cut, answer, drip
 from flows.sandbox.journal import Entry
@@ -42,7 +42,7 @@ async def speak(request: Request) -> Response:
     model = billed_model(request.headers.get("model"))
     text = _note(call.entry, parameters or {}, request.headers.get("model"), model)
     fault = world.fault(call, text)
-    spoiled = answer(fault) if fault else None
+    spoiled = answer(fault, authorization=request.headers["authorization"]) if fault else None
     if fault and spoiled and fault.kind in UNBILLED:
         return spoiled
     cost = world.wallet.require(call.account, world.knobs, text=text, model=model)
@@ -136,8 +136,8 @@ async def _answer(world: World, call: Call, order: Order, *, voice: str, samples
     call.entry.audio_seconds, call.entry.sample_rate = seconds, order.rate
     call.entry.format, call.entry.speed, call.entry.voice = order.audio_format, order.speed, read_by
     headers = {"content-type": MEDIA[order.audio_format], "x-sandbox-voice": read_by} | world.slot_headers(call)
-    if kind == "truncate":
-        return Cut(body, headers=headers)
+    if fault and kind == "truncate":
+        return Cut(body, headers=headers, length=fault.length)
     if fault and kind == "drip":
         return drip(body, seconds=fault.seconds, headers=headers)
     return StreamingResponse(
@@ -151,5 +151,7 @@ def _finish(pcm: Pcm, order: Order, knobs: Knobs, kind: FaultKind | None) -> tup
     pcm = sound.spoil(pcm, kind, rate=order.rate, seed=knobs.seed)
     if kind == "tiny":
         return TINY_MP3, 1152 / 44100
+    if kind == "flac":
+        return flac(pcm, order.rate), len(pcm) / order.rate
     body = encode(pcm, order.audio_format, order.rate, mp3_bitrate=order.mp3_bitrate, opus_bitrate=order.opus_bitrate)
     return body, len(pcm) / order.rate

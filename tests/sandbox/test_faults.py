@@ -2,13 +2,16 @@
 Every fault does what it says, when it says.
 """
 
+import io
 import time
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import numpy as np
 import pytest
+import soundfile
 
+from flows.sandbox.config import FAULTS, FaultKind
 from flows.sandbox.encode import TINY_MP3
 from tests.sandbox.running import journal, pcm, upload
 
@@ -36,6 +39,7 @@ def speak(http: httpx.Client, text: str = TEXT, **parameters: Any) -> httpx.Resp
         ("list", b'[{"loc"', "application/json"),
         ("html", b"<!DOCTYPE html>", "text/html; charset=utf-8"),
         ("empty", b"", None),
+        ("key", b'{"status":503,"message":"injected status 503: no such key test-key"}', "application/json"),
     ],
 )
 def test_status(http: httpx.Client, body: str, start: bytes, kind: str | None) -> None:
@@ -64,6 +68,32 @@ def test_reset(http: httpx.Client) -> None:
 
     assert speak(http).status_code == 200
     assert [row["status"] for row in journal(http)] == [None, 200]
+
+
+def test_drop(http: httpx.Client) -> None:
+    """
+    The headers of a 200 come, and then a reset in place of a body; it is billed.
+    """
+    inject(http, {"kind": "drop", "count": 1})
+    with http.stream("POST", "/v1/tts", json={"text": TEXT, "format": "wav"}) as answer:
+        assert answer.status_code == 200
+        with pytest.raises(httpx.ReadError):
+            answer.read()
+
+    assert speak(http).status_code == 200
+    assert [(row["status"], row["billed"]) for row in journal(http)] == [(200, True), (200, True)]
+
+
+def test_truncate_against_its_word(http: httpx.Client) -> None:
+    """
+    The header says the whole length, and half of it comes.
+    """
+    whole = len(speak(http).content)
+    inject(http, {"kind": "truncate", "length": True})
+    with http.stream("POST", "/v1/tts", json={"text": TEXT, "format": "wav"}) as answer:
+        assert str(whole) == answer.headers["content-length"]
+        with pytest.raises(httpx.RemoteProtocolError, match=f"received {whole // 2} bytes, expected {whole}"):
+            answer.read()
 
 
 def test_truncate(http: httpx.Client) -> None:
@@ -111,6 +141,18 @@ def test_tiny(http: httpx.Client) -> None:
     inject(http, {"kind": "tiny"})
 
     assert (len(TINY_MP3), speak(http, format="mp3").content) == (417, TINY_MP3)
+
+
+def test_another_format(http: httpx.Client) -> None:
+    """
+    The sound that was asked for, as FLAC.
+    """
+    good = pcm(speak(http))
+    inject(http, {"kind": "flac"})
+    body = speak(http).content
+
+    assert body.startswith(b"fLaC")
+    assert np.array_equal(good, soundfile.read(io.BytesIO(body), dtype="int16")[0])
 
 
 def test_damaged_sound(http: httpx.Client) -> None:
@@ -198,6 +240,25 @@ def test_which_requests(http: httpx.Client) -> None:
 
     assert [speak(http).status_code for _ in range(5)] == [429, 500, 500, 200, 200]
     assert speak(http, "Nothing of the kind").status_code == 200
+
+
+def test_a_rule_that_lasts_ends(http: httpx.Client) -> None:
+    """
+    An outage is over some time after it began, not after some requests.
+    """
+    inject(http, {"kind": "status", "status": 503, "after": 1, "lasts": 0.3})
+    assert [speak(http).status_code for _ in range(4)] == [200, 503, 503, 503]
+
+    deadline = time.monotonic() + 5
+    while speak(http).status_code == 503:
+        assert time.monotonic() < deadline
+
+
+def test_every_kind_is_described() -> None:
+    """
+    The page that the sandbox shows of itself leaves none out.
+    """
+    assert set(get_args(FaultKind)) == FAULTS.keys()
 
 
 def test_rate_is_seeded(http: httpx.Client) -> None:
