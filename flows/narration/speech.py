@@ -123,6 +123,7 @@ class Speech:
         if not (key.isascii() and key.isprintable()):
             # httpx would refuse the header, and quote it.
             raise KeyRefused("The API key has characters in it that no key has.", "Set FISH_API_KEY to the key alone.")
+        self._key = key
         self.host = urlsplit(base_url).hostname or ""
         self.concurrency_limit: int | None = None
         limits = httpx.Limits(max_connections=connections + 5, max_keepalive_connections=connections + 5)
@@ -239,7 +240,8 @@ class Speech:
         except NarrateError:
             raise
         except Exception as error:
-            raise _translated(error, doing) from error
+            # The SDK's error quotes the answer as it came, and an answer may repeat the key.
+            raise _translated(error, doing) from (None if self._key in str(error) else error)
         finally:
             _last_response.set(None)  # tasks that are begun from here would keep it, megabytes of sound, as long as they live
 
@@ -368,12 +370,13 @@ def _message(response: httpx.Response) -> str:
     try:
         said = response.json()
         said = said.get("message") or said.get("detail") or said if isinstance(said, dict) else said
-    except ValueError:
+    except (ValueError, RecursionError):
         said = response.content.decode("utf-8", "replace")
     except httpx.StreamError:  # the connection broke after the status
         said = ""
     key = response.request.headers.get("authorization", "").removeprefix("Bearer ")
     said = str(said).replace(key, "…") if key else str(said)
+    said = said.encode(errors="replace").decode()  # JSON can name half of a character, which no file can hold
     return re.sub(r"\s+", " ", said).strip()[:300] or response.reason_phrase
 
 

@@ -233,6 +233,18 @@ async def test_a_recording_that_is_refused_means_no_voice(sandbox: Sandbox) -> N
         assert isinstance(await _refusal(_made(speech)), VoiceFailed)
 
 
+async def test_an_answer_that_repeats_the_key_is_told_without_it(sandbox: Sandbox) -> None:
+    """
+    What the service says goes into reports and ledgers.
+    """
+    sandbox.config(faults=[{"kind": "status", "status": 500, "body": "key"}])
+
+    async with Speech(key=KEY, base_url=sandbox.url) as speech:
+        error = await _refusal(_spoken(speech))
+
+    assert "While speaking: the service answered 500 (injected status 500: no such key …)." == error.fact
+
+
 @pytest.mark.parametrize(("body", "said"), [("list", "[{'loc': ['body'], "), ("html", "<!DOCTYPE html>"), ("empty", "")])
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, KeyRefused), (422, RequestUnread), (429, RateLimited), (500, ServiceUnavailable)]
@@ -481,3 +493,20 @@ async def test_a_deleted_voice_is_gone(sandbox: Sandbox, status: int) -> None:
         await speech.delete_voice(voice.id)
 
         assert [] == (await speech.voices()).voices
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [(rb'{"message": "half a smile \ud83d"}', "half a smile ?"), (b"[" * 100_000, "[" * 300), (b"\xff\x00", "\ufffd\x00")],
+    ids=["half a character", "depth", "no text"],
+)
+async def test_whatever_an_error_says_can_be_written_down(body: bytes, said: str) -> None:
+    """
+    What the service says goes into the ledger, the manifest and the log, which hold whole characters only.
+    """
+    head = f"HTTP/1.1 500 Oops\r\nContent-Length: {len(body)}\r\nContent-Type: application/json\r\n\r\n"
+    async with _answering(head.encode() + body) as url, Speech(key=KEY, base_url=url) as speech:
+        error = await _refusal(_spoken(speech))
+
+    assert f"While speaking: the service answered 500 ({said})." == error.fact
+    error.fact.encode()
