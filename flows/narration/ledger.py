@@ -167,7 +167,8 @@ class Ledger:
                 with self._connection:
                     for sql, values, _ in statements:
                         self._connection.execute(sql, values)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, ValueError) as error:
+                # ValueError: text that cannot be stored. Without this thread, everybody would wait for ever.
                 fault = OSError(None, f"the ledger says: {error}", FILE)
             with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(_tell, [statement.done for statement in statements], fault)
