@@ -290,12 +290,14 @@ class Recorder:
         """
         Decide on a failure that may not be the segment's fault: come again, in the dark for as long as patience lasts.
         """
-        if self.weather.hopeless:
+        # A segment that has a number of tries of its own ends by itself: it must not end the others, or be told as the service.
+        nobodys = error.away or self.weather.dark or isinstance(error, RateLimited)
+        if nobodys and self.weather.hopeless:
             self.stop(error)
         if self.weather.dark or self.limiter.pause:
             pause = max(self.weather.pause, self.limiter.pause)
             asyncio.get_running_loop().call_later(pause + 0.001, self._pump)
-        if error.away or self.weather.dark or isinstance(error, RateLimited):
+        if nobodys:
             self._again(want, after=error.retry_after)
         else:
             want.broken += 1
