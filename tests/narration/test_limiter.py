@@ -2,7 +2,11 @@
 The limiter and the weather, on a clock of their own.
 """
 
-from flows.narration.limiter import CALM_SECONDS, STORM, Limiter, Weather
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.narration.limiter import CALM_SECONDS, MOST_TRIES, STORM, Limiter, Odds, Weather
 
 
 class Clock:
@@ -173,3 +177,92 @@ def test_delays_double_and_stay_bounded() -> None:
 
     for delay, full in zip(delays, (1, 2, 4, 8, 16, 30, 30), strict=True):
         assert full / 2 <= delay <= full
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(
+    asked=st.integers(1, 30),
+    limit=st.integers(1, 30),
+    told=st.booleans(),
+    seconds=st.floats(0.05, 3),
+    storms=st.lists(st.tuples(st.integers(0, 150), st.one_of(st.none(), st.floats(0, 200))), max_size=4),
+)
+def test_never_more_in_flight_than_asked_for_and_never_stuck(
+    asked: int, limit: int, told: bool, seconds: float, storms: list[tuple[int, float | None]]
+) -> None:
+    """
+    Whatever the account's limit and whenever it says 429: all is answered, none waits for ever, and at last it flows again.
+
+    A model of an account that refuses what is above its *limit*, and now and then one request for no reason (*storms*: at
+    which request, with which Retry-After); each answer takes *seconds*.
+    """
+    clock = Clock()
+    limiter = Limiter(asked, clock=clock)
+    refusals, flying, waiting, sent = dict(storms), 0, 150, 0
+    for _ in range(2000):
+        slots = 0 if limiter.pause else limiter.capacity
+        assert 1 <= limiter.capacity <= asked
+        while waiting and flying < slots:
+            sent += 1
+            flying += 1
+            waiting -= 1
+            if flying > limit or sent in refusals:
+                flying -= 1
+                waiting += 1
+                limiter.refused(flying, retry_after=refusals.pop(sent, None))
+                break
+        else:
+            clock.now += max(seconds / max(1, flying), limiter.pause if not flying else 0)
+            if flying:
+                flying -= 1
+                limiter.answered()
+                limiter.told(limit if told else None)
+            if not waiting and not flying:
+                break
+    assert (0, 0) == (waiting, flying)
+
+    clock.now += CALM_SECONDS + 1
+    for _ in range(asked * asked + asked):
+        limiter.answered()
+    assert (min(asked, limit) if told else asked) == limiter.capacity
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(well=st.integers(0, 300), wrong=st.integers(0, 300), own=st.integers(1, 20), least=st.integers(1, 20))
+def test_a_segment_has_its_tries_and_never_endless_ones(well: int, wrong: int, own: int, least: int) -> None:
+    """
+    At least what it has in good weather, at most a multiple of it; more the more often others meet the same.
+    """
+    odds = Odds()
+    odds.well, odds.wrong = well, wrong + own
+
+    tries = odds.tries(least, own=own)
+
+    assert least <= tries <= MOST_TRIES * least
+    if not wrong:
+        assert least == tries
+
+
+@pytest.mark.parametrize(
+    ("well", "others", "tries"),
+    [
+        (0, 0, 5),
+        (9, 0, 5),
+        (100, 0, 5),
+        (95, 5, 5),
+        (90, 10, 6),
+        (70, 30, 12),
+        (50, 50, 20),
+        (30, 70, 30),
+        (10, 90, 5),
+        (0, 99, 5),
+    ],
+)
+def test_tries_follow_the_odds_of_the_others(well: int, others: int, tries: int) -> None:
+    """
+    One in a million is given up by mistake; where next to nothing goes well, trying on would only cost.
+    """
+    odds = Odds()
+    odds.well, odds.wrong = well, others + 3
+
+    assert tries == odds.tries(5, own=3)

@@ -3,12 +3,15 @@ The run's record on disk.
 """
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from flows.narration.manifest import Manifest, ScriptEntry, SegmentsFile, Totals, VoiceEntry, segments_path
+from flows.narration.manifest import Manifest, ScriptEntry, SegmentsFile, State, Totals, VoiceEntry, segments_path
 
 ENTRIES = [
     ScriptEntry(
@@ -109,3 +112,65 @@ def test_segments_mirror_the_scripts() -> None:
     paths = [segments_path(Path("out"), name).as_posix() for name in ("part/one.txt", "no. 1.md", "v1.2.txt")]
 
     assert ["out/.segments/part/one.json", "out/.segments/no. 1.json", "out/.segments/v1.2.json"] == paths
+
+
+numbers = st.integers(0, 10**9)
+money = st.floats(0, 10**6).map(lambda amount: round(amount, 6))
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+entries = st.lists(
+    st.builds(
+        ScriptEntry,
+        script=names,
+        digest=names,
+        audio=st.none() | names,
+        seconds=money,
+        speech_seconds=money,
+        pause_seconds=money,
+        segments=numbers,
+        bytes_billed=numbers,
+        bytes_unknown=numbers,
+        bytes_reused=numbers,
+        requests=numbers,
+        usd=money,
+        retries=numbers,
+        state=st.sampled_from(get_args(State)),
+        error=st.none() | names,
+        notes=st.lists(names, max_size=2),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=50, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    scripts=entries,
+    state=st.sampled_from(["completed", "failed", "cancelled"]),
+    error=st.none() | names,
+    voice=st.none() | st.builds(VoiceEntry, id=names, title=names, reference=st.none() | names, attached=st.booleans()),
+)
+def test_a_manifest_of_any_end_is_read_back(
+    tmp_path: Path, scripts: list[ScriptEntry], state: Any, error: str | None, voice: VoiceEntry | None
+) -> None:
+    """
+    Whatever is in names and errors, and however the run ended; its totals are the sums of its entries.
+    """
+    manifest = Manifest(
+        started="2026-01-01T00:00:00+00:00",
+        state=state,
+        error=error,
+        voice=voice,
+        speech={"model": "s2.1-pro"},
+        totals=Totals.of(scripts),
+        scripts=scripts,
+    )
+    manifest.write(tmp_path / "run.json")
+
+    read = Manifest.read(tmp_path / "run.json")
+
+    assert manifest == read
+    totals = read.totals
+    assert len(scripts) == totals.scripts == sum(getattr(totals, state) for state in get_args(State))
+    for name in ("segments", "requests", "bytes_billed", "bytes_unknown", "bytes_reused", "retries"):
+        assert sum(getattr(entry, name) for entry in scripts) == getattr(totals, name)
+    for name in ("seconds", "usd"):
+        assert math.fsum(getattr(entry, name) for entry in scripts) == pytest.approx(getattr(totals, name), abs=1e-5)

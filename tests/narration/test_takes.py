@@ -2,11 +2,15 @@
 The take store: keys, and what is on disk after whatever happened.
 """
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flows.narration.errors import UsageError
 from flows.narration.judge import Heard
@@ -148,3 +152,38 @@ def test_a_take_store_elsewhere_is_refused_in_words() -> None:
     assert Path("takes") == local_folder("takes")
     with pytest.raises(UsageError, match="s3"):
         local_folder("s3://bucket/takes")
+
+
+shapes = st.fixed_dictionaries(
+    {
+        "text": st.text(st.sampled_from('ab"\\é\u0301{}:, \n'), max_size=6),
+        "voice": st.sampled_from(["v", "w", "v,", 'v"', "inline-v"]),
+        "host": st.sampled_from(["h", "api.fish.audio", "127.0.0.1"]),
+        "retake": st.integers(0, 3),
+        "delivery": st.builds(
+            Delivery,
+            model=st.sampled_from(["s2.1-pro", "s2-pro"]),
+            speed=st.floats(0.5, 2.0),
+            volume=st.floats(-20, 20),
+            temperature=st.floats(0, 1),
+            top_p=st.floats(0, 1),
+            read_numbers=st.booleans(),
+        ),
+    }
+)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(one=shapes, other=shapes, change=st.sets(st.sampled_from(["text", "voice", "host", "retake", "delivery"])))
+def test_keys_are_equal_exactly_where_all_that_shapes_a_take_is(
+    one: dict[str, Any], other: dict[str, Any], change: set[str]
+) -> None:
+    """
+    Whatever is in a text or a name, also what JSON writes with a backslash; and a key is fit to be a file's name.
+    """
+    second = one | {name: other[name] for name in change}
+    keys = take_key(**one), take_key(**second)
+
+    assert (keys[0] == keys[1]) == (one == second)
+    assert take_key(**{**one, "delivery": Delivery(**one["delivery"].model_dump())}) == keys[0]
+    assert re.fullmatch(r"[0-9a-f]{64}", keys[0])
