@@ -22,7 +22,7 @@ from tests.house import KEY, House
 __all__ = ["KEY"]
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 120
+START_SECONDS = 300
 COMMAND_SECONDS = 120
 
 Found = TypeVar("Found")
