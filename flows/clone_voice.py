@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.credentials import account_of
 from flows.settings import Limits, Output, VoiceChoice, from_environment
 from flows.steps import alone, cast_voice
 
@@ -35,5 +36,5 @@ async def clone_voice(
         limits: How long a service out of reach is waited for.
     """
     async with alone(output.folder):
-        _, entry = await cast_voice(voice, folder=output.folder / ".voice", patience=limits)
+        _, entry = await cast_voice(voice, account=await account_of(voice), folder=output.folder / ".voice", patience=limits)
     return entry.model_dump()

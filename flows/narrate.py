@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
+from flows.credentials import account_of
 from flows.narration.speech import Delivery
 from flows.settings import Groups, Limits, Output, Scripts, VoiceChoice, from_environment
 from flows.steps import begin, cast_voice, in_production, outcome, record_all
@@ -49,6 +50,7 @@ async def narrate(
     """
     production = begin(Groups(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits))
     async with in_production(production):
-        cast, entry = await cast_voice(voice, folder=output.folder / ".voice", patience=limits)
-        await record_all(production, cast, entry, limits=limits)
+        account = await account_of(voice)
+        cast, entry = await cast_voice(voice, account=account, folder=output.folder / ".voice", patience=limits)
+        await record_all(production, cast, entry, account=account, limits=limits)
     return outcome(production)

@@ -23,8 +23,9 @@ def order(groups: Groups) -> Order:
     """
     Raise `UsageError` for whatever is wrong with what was asked for; nothing was sent, and only OUT may have been made.
     """
-    settings.account()
     voice, output, limits = groups.voice, groups.output, groups.limits
+    if not voice.credentials:
+        settings.account()
     refuse_recordings(voice.reference, transcript=voice.transcript, instant=voice.instant)
     read = survey(scripts=groups.scripts, output=output)
     out, takes = output.folders()

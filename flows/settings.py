@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from flows.narration.address import HOSTED_API, checked_address
 from flows.narration.assemble import Sound
 from flows.narration.errors import KeyRefused, UsageError
 from flows.narration.files import require_writable
@@ -25,8 +26,6 @@ from flows.narration.speech import Delivery
 from flows.narration.takes import local_folder
 
 Group = TypeVar("Group", bound=BaseModel)
-
-HOSTED_API = "https://api.fish.audio"
 
 PREFECT = {
     # Unbatched, the embedded server loses task runs when a flow ends: 170 of 200 were kept, batched all of them.
@@ -94,6 +93,14 @@ class VoiceKnobs(BaseModel):
     )
     poll_interval: float = Field(default=5.0, gt=0, le=300, description="Seconds between two looks at a voice in training.")
     training_timeout: float = Field(default=300.0, ge=0, le=86_400, description="Seconds a voice may take until it is trained.")
+    credentials: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9-]+$",
+        max_length=100,
+        description="Name of the Prefect block (type fish-audio-credentials) with the account's key, never the key itself; "
+        "without one, or where there is no such block, FISH_API_KEY and FISH_BASE_URL in the environment say which account.",
+        examples=["fish-audio"],
+    )
 
 
 class VoiceChoice(VoiceKnobs):
@@ -198,22 +205,22 @@ class Settings(Limits, Output, Delivery, VoiceKnobs, Scripts, BaseSettings):
 
 class Account(BaseSettings):
     """
-    The account at Fish Audio: read where it is used, so that a key never becomes a parameter that Prefect stores.
+    The account at Fish Audio. No flow has it as a parameter, since Prefect stores those; its `repr` does not show the key.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FISH_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FISH_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     api_key: SecretStr | None = Field(default=None, description="API key of the Fish Audio account.")
-    base_url: str = Field(default=HOSTED_API, pattern=r"^https?://[^/\s]+", description="Address of the API.")
+    allow_http: bool = Field(default=False, description="Send the key over http as well, which anyone on the way can read.")
+    base_url: str = Field(default=HOSTED_API, description="Address of the API.", validate_default=True)
 
     @field_validator("base_url")
     @classmethod
-    def _has_a_port(cls, address: str) -> str:
+    def _fit_for_a_key(cls, address: str, info: ValidationInfo) -> str:
         """
-        Refuse a port that is none, which would only show as a name that cannot be resolved.
+        Refuse what a key must not be sent to.
         """
-        urlsplit(address).port  # noqa: B018  # raises ValueError
-        return address
+        return checked_address(address, allow_http=info.data.get("allow_http", False))
 
     @property
     def key(self) -> str:
@@ -276,14 +283,16 @@ def checked(kind: type[Group], given: Mapping[str, Any]) -> Group:
 
 def _fault(detail: Any, kind: type[BaseModel]) -> str:
     """
-    Tell what is wrong with one value by the name a user knows it by.
+    Tell what is wrong with one value by the name a user knows it by; what may be a key is not quoted.
     """
     message = detail["msg"].removeprefix("Value error, ")
     if not detail["loc"]:
         return str(message)
     name = str(detail["loc"][0])
-    known_as = f"FISH_{name.upper()}" if kind is Account else "--" + name.replace("_", "-")
-    return f"{known_as}: {message} (it was {detail['input']!r})"
+    if kind is Account:
+        return f"FISH_{name.upper()}: {message}"
+    option = "--" + name.replace("_", "-")
+    return f"{option}: {message}" + ("" if name == "credentials" else f" (it was {detail['input']!r})")
 
 
 def prepare_prefect() -> None:

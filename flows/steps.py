@@ -30,7 +30,7 @@ from flows.narration.production import Production
 from flows.narration.reference import Reference
 from flows.narration.speech import InlineReference, Speech, Voice
 from flows.narration.takes import voice_key
-from flows.settings import Groups, Limits, VoiceChoice
+from flows.settings import Account, Groups, Limits, VoiceChoice
 from flows.stopping import stoppable
 from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
 
@@ -38,12 +38,14 @@ CREATE_SECONDS = 5.0
 """Seconds between attempts to create a voice, so that the account can show one whose answer got lost."""
 
 
-async def cast_voice(choice: VoiceChoice, *, folder: Path, patience: Patience) -> tuple[Voice | InlineReference, VoiceEntry]:
+async def cast_voice(
+    choice: VoiceChoice, *, account: Account, folder: Path, patience: Patience
+) -> tuple[Voice | InlineReference, VoiceEntry]:
     """
     Have the voice a run asked for, ready to speak: normalize, create and wait, as far as each is needed.
     """
     if choice.voice_id:
-        voice = await _waited(choice.voice_id, choice)
+        voice = await _waited(choice.voice_id, choice, account=account)
         entry = VoiceEntry(id=voice.id, title=voice.title, attached=True)
         await _show_voice(entry, state=voice.state, reference=None)
         return voice, entry
@@ -55,12 +57,12 @@ async def cast_voice(choice: VoiceChoice, *, folder: Path, patience: Patience) -
         retries=math.ceil(patience.patience / CREATE_SECONDS), retry_delay_seconds=CREATE_SECONDS
     )
     try:
-        created, attached = await create(reference, title)
+        created, attached = await create(account, reference, title)
     except RequestUnread as error:
         raise VoiceFailed(error.fact, "Look at the recording in .voice, or record anew.") from error
     entry = VoiceEntry(id=created.id, title=created.title, reference=reference.digest, attached=attached)
     try:
-        voice = await _waited(created.id, choice)
+        voice = await _waited(created.id, choice, account=account)
     except NarrateError as error:
         await _show_voice(entry, state=error.fact, reference=reference)
         raise
@@ -68,14 +70,14 @@ async def cast_voice(choice: VoiceChoice, *, folder: Path, patience: Patience) -
     return voice, entry
 
 
-async def _waited(voice_id: str, choice: VoiceChoice) -> Voice:
+async def _waited(voice_id: str, choice: VoiceChoice, *, account: Account) -> Voice:
     """
     Look at the voice at once, then every interval, until it is trained or its time is up.
     """
     interval = min(choice.poll_interval, max(choice.training_timeout, 0.1))
     looks = wait_for_voice.with_options(retries=math.ceil(choice.training_timeout / interval) + 1, retry_delay_seconds=interval)
     deadline = asyncio.get_running_loop().time() + choice.training_timeout
-    return await looks(voice_id, deadline, choice.training_timeout)
+    return await looks(account, voice_id, deadline, choice.training_timeout)
 
 
 async def _inline(reference: Reference, *, title: str) -> tuple[InlineReference, VoiceEntry]:
@@ -198,11 +200,13 @@ async def _credit(speech: Speech) -> float | None:
         return None
 
 
-async def record_all(production: Production, voice: Voice | InlineReference, entry: VoiceEntry, *, limits: Limits) -> None:
+async def record_all(
+    production: Production, voice: Voice | InlineReference, entry: VoiceEntry, *, account: Account, limits: Limits
+) -> None:
     """
     Narrate every script that is not there yet: a task run each, begun in reading order, all sharing one recorder.
     """
-    async with open_speech(connections=limits.concurrency) as speech, alone(production.order.store.folder, TAKES_LOCK):
+    async with open_speech(account, connections=limits.concurrency) as speech, alone(production.order.store.folder, TAKES_LOCK):
         names = production.plan(voice=voice, entry=entry, host=speech.host)
         if not names:
             get_run_logger().info("Every narration is there already; nothing is sent.")

@@ -15,7 +15,6 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import task_run
 from prefect.tasks import Task
 
-from flows import settings
 from flows.narration import reference as references
 from flows.narration import voice as voices
 from flows.narration.errors import RequestUnread, ServiceUnavailable, VoiceNotReady, VoiceTimeout
@@ -23,13 +22,13 @@ from flows.narration.manifest import ScriptEntry
 from flows.narration.production import Production
 from flows.narration.reference import Reference
 from flows.narration.speech import Speech, Voice
+from flows.settings import Account
 
 
-def open_speech(*, connections: int = 5) -> Speech:
+def open_speech(account: Account, *, connections: int = 5) -> Speech:
     """
-    Open the door to Fish Audio for the account in the environment.
+    Open the door to Fish Audio for *account*.
     """
-    account = settings.account()
     return Speech(key=account.key, base_url=account.base_url, connections=connections)
 
 
@@ -83,7 +82,7 @@ def normalize_reference(recordings: list[str], transcript: str | None, folder: P
     persist_result=False,
     retry_condition_fn=_passing,
 )
-async def create_voice(reference: Reference, title: str) -> tuple[Voice, bool]:
+async def create_voice(account: Account, reference: Reference, title: str) -> tuple[Voice, bool]:
     """
     Attach to the voice made from this reference, or create it; tells whether it was there.
     """
@@ -92,7 +91,7 @@ async def create_voice(reference: Reference, title: str) -> tuple[Voice, bool]:
     def waiting() -> None:
         logger.info("Another run looks for the voice of the same reference; waiting until it is done.")
 
-    async with open_speech() as speech:
+    async with open_speech(account) as speech:
         voice, attached = await voices.attach_or_create(speech, reference=reference, title=title, waiting=waiting)
     what = "Found the voice of this reference" if attached else "Created the voice"
     logger.info("%s: “%s” (%s), %s.", what, voice.title, voice.id, voice.state)
@@ -107,7 +106,7 @@ async def create_voice(reference: Reference, title: str) -> tuple[Voice, bool]:
     persist_result=False,
     retry_condition_fn=_not_yet,
 )
-async def wait_for_voice(voice_id: str, deadline: float, patience: float) -> Voice:
+async def wait_for_voice(account: Account, voice_id: str, deadline: float, patience: float) -> Voice:
     """
     Look once whether the voice is trained; *deadline* is on the event loop's clock, *patience* in seconds is for the message.
 
@@ -115,7 +114,7 @@ async def wait_for_voice(voice_id: str, deadline: float, patience: float) -> Voi
     service that failed.
     """
     try:
-        async with open_speech() as speech:
+        async with open_speech(account) as speech:
             return await voices.look(speech, voice_id=voice_id)
     except (VoiceNotReady, ServiceUnavailable, RequestUnread) as error:
         if asyncio.get_running_loop().time() < deadline:

@@ -21,6 +21,7 @@ HOMES = {
         "studio.py",
         "marks.py",
         "stopping.py",
+        "credentials.py",
     },
     "fishaudio": {"narration/speech.py"},
     "subprocess": {"narration/ffmpeg.py", "studio.py"},

@@ -29,6 +29,7 @@ VALUES: dict[str, Any] = {
     "instant": True,
     "poll_interval": 2.5,
     "training_timeout": 77.0,
+    "credentials": "fish-audio",
     "model": "s2-pro",
     "speed": 1.5,
     "volume": -3.0,
@@ -98,7 +99,7 @@ def _as_text(value: Any) -> str:
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(_variable(name), raising=False)
-    for name in ("FISH_API_KEY", "FISH_BASE_URL"):
+    for name in ("FISH_API_KEY", "FISH_BASE_URL", "FISH_ALLOW_HTTP"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -188,6 +189,17 @@ def test_the_command_line_wins(bare_narrate: Narrate) -> None:
     )
 
     assert default < variable < option
+
+
+def test_a_key_in_the_wrong_place_is_not_quoted() -> None:
+    """
+    Whoever gives the key where its name belongs does not want to read it in a log.
+    """
+    with pytest.raises(UsageError) as refused:
+        settings.checked(Settings, {"scripts": "a", "voice_id": "x", "credentials": "Sk_THE_KEY"})
+
+    assert refused.value.fact.startswith("--credentials: ")
+    assert "Sk_THE_KEY" not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["api.fish.audio", "ftp://h", "http://", "http://h:99999", "http://h:x", "http:// h"])

@@ -24,6 +24,7 @@ from fishaudio import AsyncFishAudio, ReferenceAudio, TTSConfig
 from fishaudio.types import Prosody
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.narration import answer
 from flows.narration.errors import (
     KeyRefused,
     MoneyError,
@@ -131,6 +132,7 @@ class Speech:
             base_url=base_url,
             timeout=httpx.Timeout(120, connect=10, pool=None),
             limits=limits,
+            headers={"accept-encoding": "identity"},
             event_hooks={"response": [self._remember]},
         )
         self._sdk = AsyncFishAudio(api_key=key, base_url=base_url, httpx_client=self._http)
@@ -215,13 +217,15 @@ class Speech:
         Have *text* spoken within *deadline* seconds in all: a WAV file's bytes, whose header says nothing of its length.
         """
         async with self._asking("speaking", deadline=deadline):
-            return bytes(await self._sdk.tts.convert(text=text, model=delivery.model, config=_config(voice, delivery)))
+            wav = await self._sdk.tts.convert(text=text, model=delivery.model, config=_config(voice, delivery))
+            return answer.blotted(bytes(wav), self._key)
 
     async def _remember(self, response: httpx.Response) -> None:
         """
         Keep the response of this task's request (with its body where it tells of an error), and the limit it tells.
         """
         _last_response.set(response)
+        answer.bound(response)
         told = response.headers.get("ratelimit-limit-concurrency", "")
         if told.isdecimal() and int(told) > 0:
             self.concurrency_limit = int(told)
@@ -240,8 +244,9 @@ class Speech:
         except NarrateError:
             raise
         except Exception as error:
-            # The SDK's error quotes the answer as it came, and an answer may repeat the key.
-            raise _translated(error, doing) from (None if self._key in str(error) else error)
+            # The SDK's errors hold the answer as it came, which may repeat the key.
+            cause = error if str(error) == answer.without_key(str(error), self._key) else None
+            raise _translated(error, doing, self._key) from cause
         finally:
             _last_response.set(None)  # tasks that are begun from here would keep it, megabytes of sound, as long as they live
 
@@ -318,26 +323,29 @@ def _voice(raw: dict[str, Any]) -> Voice:
     )
 
 
-def _translated(error: Exception, doing: str) -> NarrateError:
+def _translated(error: Exception, doing: str, key: str) -> NarrateError:
     """
     Make our error of what the service said, or of what kept it from answering.
     """
     response = _last_response.get()
     if response is not None and not response.is_success:
         return _from_status(response, doing)
+    said = answer.without_key(str(error), key)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return ServiceAway(f"While {doing}: no connection to the service ({error}).", billed=False)
+        return ServiceAway(f"While {doing}: no connection to the service ({said}).", billed=False)
     if isinstance(error, TimeoutError):
         return ServiceUnavailable(f"While {doing}: no complete answer within the deadline.")
+    if isinstance(error, answer.AnswerTooLong):
+        return ServiceUnavailable(f"While {doing}: {said}, at {answer.MOST_ANSWER_BYTES // 1_000_000} MB it was given up.")
     if isinstance(error, httpx.TransportError):
-        return ServiceUnavailable(f"While {doing}: the connection broke ({type(error).__name__}: {error}).")
+        return ServiceUnavailable(f"While {doing}: the connection broke ({type(error).__name__}: {said}).")
     if response is not None:
         return ServiceUnavailable(f"While {doing}: the answer is not what the API documents ({type(error).__name__}).")
-    return RequestRefused(f"While {doing}: the request cannot be made ({type(error).__name__}: {error}).")
+    return RequestRefused(f"While {doing}: the request cannot be made ({type(error).__name__}: {said}).")
 
 
 def _from_status(response: httpx.Response, doing: str) -> NarrateError:
-    status, said = response.status_code, _message(response)
+    status, said = response.status_code, answer.message(response)
     fact = f"While {doing}: the service answered {status} ({said})."
     # A voice that is another account's is answered with 403 when looked at, and with 400 when spoken with.
     about_a_voice = "/model/" in response.request.url.path
@@ -345,49 +353,19 @@ def _from_status(response: httpx.Response, doing: str) -> NarrateError:
         return VoiceNotFound(fact, "`narrate voices list` shows the account's voices.")
     match status:
         case 401 | 403:
-            return KeyRefused(fact, "Check FISH_API_KEY, and that the key may do this.")
+            return KeyRefused(fact, "Check the key (FISH_API_KEY, or that of --credentials), and that it may do this.")
         case 402:
             return MoneyError(fact, "Top up the API wallet at https://fish.audio/app/developers, then run again.")
         case 404:
             return UsageError(fact, "Check FISH_BASE_URL: there seems to be no such API.")
         case 429:
-            return RateLimited(fact, retry_after=_retry_after(response), billed=False)
+            return RateLimited(fact, retry_after=answer.retry_after(response), billed=False)
         case 408 | 425:
             return ServiceUnavailable(fact)
         case 422:
             return RequestUnread(fact, "Run the same command again; if it says so again, the text may be the cause.")
         case 502 | 503 | 504:
-            return ServiceAway(fact, retry_after=_retry_after(response), billed=False)
+            return ServiceAway(fact, retry_after=answer.retry_after(response), billed=False)
         case _ if status >= 500:
-            return ServiceUnavailable(fact, retry_after=_retry_after(response), billed=False)
+            return ServiceUnavailable(fact, retry_after=answer.retry_after(response), billed=False)
     return RequestRefused(fact, "Another attempt would be refused as well.")
-
-
-def _message(response: httpx.Response) -> str:
-    """
-    Shorten what an error answer says to one line of at most 300 characters, without the key should it repeat that.
-    """
-    try:
-        said = response.json()
-        said = said.get("message") or said.get("detail") or said if isinstance(said, dict) else said
-    except (ValueError, RecursionError):
-        said = response.content.decode("utf-8", "replace")
-    except httpx.StreamError:  # the connection broke after the status
-        said = ""
-    key = response.request.headers.get("authorization", "").removeprefix("Bearer ")
-    said = str(said).replace(key, "…") if key else str(said)
-    said = said.encode(errors="replace").decode()  # JSON can name half of a character, which no file can hold
-    return re.sub(r"\s+", " ", said).strip()[:300] or response.reason_phrase
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """
-    Read `Retry-After` in seconds from now, whether it says seconds or a date.
-    """
-    told = response.headers.get("retry-after", "")
-    if re.fullmatch(r"\d+(\.\d+)?", told):
-        return float(told)
-    try:
-        return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # no date, or one of no known time zone
-        return None

@@ -160,9 +160,9 @@ async def test_a_voice_is_created_private_with_all_that_was_given(sandbox: Sandb
     [
         (302, RequestRefused, (REFUSED,)),
         (400, RequestRefused, (REFUSED,)),
-        (401, KeyRefused, ("Check FISH_API_KEY, and that the key may do this.",)),
+        (401, KeyRefused, ("Check the key (FISH_API_KEY, or that of --credentials), and that it may do this.",)),
         (402, MoneyError, ("Top up the API wallet at https://fish.audio/app/developers, then run again.",)),
-        (403, KeyRefused, ("Check FISH_API_KEY, and that the key may do this.",)),
+        (403, KeyRefused, ("Check the key (FISH_API_KEY, or that of --credentials), and that it may do this.",)),
         (404, UsageError, ("Check FISH_BASE_URL: there seems to be no such API.",)),
         (408, ServiceUnavailable, (AGAIN, None, None)),
         (413, RequestRefused, (REFUSED,)),

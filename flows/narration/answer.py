@@ -1,0 +1,131 @@
+"""
+What the service answers, before anything believes it: of bounded size, and without the key should it repeat that.
+"""
+
+import base64
+import html
+import json
+import re
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from urllib.parse import quote
+
+import httpx
+
+MOST_ANSWER_BYTES = 100_000_000
+"""Nineteen minutes of sound: the longest segment at the slowest speed takes eleven."""
+
+MOST_ERROR_BYTES = 64_000
+"""What is read of an answer that tells of an error; 300 characters of it are shown."""
+
+MOST_SHOWN = 300
+
+
+class AnswerTooLong(httpx.RequestError):
+    """
+    The service does not stop answering.
+    """
+
+
+class Bounded(httpx.AsyncByteStream):
+    """
+    The first *most* bytes of a *stream*; what goes beyond is `AnswerTooLong`, or cut off where that is *enough*.
+    """
+
+    def __init__(self, stream: httpx.AsyncByteStream, *, most: int, enough: bool) -> None:
+        self._stream = stream
+        self._left = most
+        self._enough = enough
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream:
+            if len(piece) > self._left and not self._enough:
+                raise AnswerTooLong("the answer does not end")
+            yield piece[: self._left]
+            self._left -= len(piece)
+            if self._left < 0:
+                return
+
+    async def aclose(self) -> None:
+        """
+        Close the stream.
+        """
+        await self._stream.aclose()
+
+
+def bound(response: httpx.Response) -> None:
+    """
+    Bound what is read of *response*, before it is read: never more than `MOST_ANSWER_BYTES`, few of an error.
+
+    No compression is asked for, and none is undone: a few kilobytes of it can become gigabytes.
+    """
+    if not isinstance(response.stream, httpx.AsyncByteStream):
+        raise TypeError("only answers to an asynchronous client are bounded")
+    response.headers.pop("content-encoding", None)
+    most = MOST_ERROR_BYTES if response.is_error else MOST_ANSWER_BYTES
+    response.stream = Bounded(response.stream, most=most, enough=response.is_error)
+
+
+def key_of(response: httpx.Response) -> str:
+    """
+    Return the key that was sent with the request.
+    """
+    return str(response.request.headers.get("authorization", "")).removeprefix("Bearer ")
+
+
+def without_key(text: str, key: str) -> str:
+    """
+    Return *text* with a mark in place of *key*, as it is or as JSON, HTML, a URL or base64 write it.
+    """
+    for form in _forms(key):
+        text = text.replace(form, "…")
+    return text
+
+
+def blotted(body: bytes, key: str) -> bytes:
+    """
+    Return *body* of the same length without *key*: a proxy that answers 200 with what it was sent is kept for a look.
+    """
+    secret = key.encode()
+    return body.replace(secret, b"*" * len(secret)) if secret and secret in body else body
+
+
+@lru_cache(maxsize=8)
+def _forms(key: str) -> tuple[str, ...]:
+    if not key:
+        return ()
+    coded = base64.b64encode(key.encode()).decode().rstrip("=")
+    return tuple(dict.fromkeys((key, quote(key, safe=""), html.escape(key), json.dumps(key)[1:-1], coded)))
+
+
+def message(response: httpx.Response) -> str:
+    """
+    Shorten what an error answer says to one line of at most 300 characters, without the key should it repeat that.
+    """
+    key = key_of(response)
+    try:
+        said = response.json()
+        said = said.get("message") or said.get("detail") or said if isinstance(said, dict) else said
+    except (ValueError, RecursionError):
+        said = response.content.decode("utf-8", "replace")
+        if len(response.content) >= MOST_ERROR_BYTES:
+            said = said[: -6 * len(key) - 1]  # half a key, in whatever form, may stand at the cut
+    except httpx.StreamError:  # the connection broke after the status
+        said = ""
+    shown = _line(without_key(str(said), key))[:MOST_SHOWN]
+    return shown or _line(without_key(response.reason_phrase, key))[:MOST_SHOWN]
+
+
+def _line(text: str) -> str:
+    """
+    Make one line of *text*, without what would steer a terminal.
+    """
+    return "".join(letter for letter in re.sub(r"\s+", " ", text).strip() if letter.isprintable())
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """
+    Read `Retry-After` in seconds; the HTTP-date form was never seen from this service and is ignored.
+    """
+    told = response.headers.get("retry-after", "")
+    return float(told) if re.fullmatch(r"\d{1,9}(\.\d+)?", told) else None
