@@ -116,22 +116,33 @@ def sandbox(_sandbox: Sandbox) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
-def prefect_api() -> Iterator[str]:
+def prefect_home() -> Iterator[Path]:
+    """
+    Where the standing Prefect server keeps its database and its log.
+    """
+    with tempfile.TemporaryDirectory(prefix="prefect-") as home:
+        yield Path(home)
+
+
+@pytest.fixture(scope="session")
+def prefect_api(prefect_home: Path) -> Iterator[str]:
     """
     One standing Prefect server for all tests that need one.
     """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="prefect-") as home:
+    with (prefect_home / "server.log").open("wb") as log:
         environment = _environment(
-            PREFECT_HOME=home, PREFECT_SERVER_API_PORT=str(port), PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="5"
+            PREFECT_HOME=str(prefect_home),
+            PREFECT_SERVER_API_PORT=str(port),
+            PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="5",
         )
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
             cwd=ROOT,
             env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
         try:
             url = f"http://127.0.0.1:{port}/api"

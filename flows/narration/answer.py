@@ -4,7 +4,6 @@ What the service answers, before anything believes it: of bounded size, and with
 
 import base64
 import html
-import json
 import re
 from collections.abc import AsyncIterator
 from functools import lru_cache
@@ -77,9 +76,7 @@ def without_key(text: str, key: str) -> str:
     """
     Return *text* with a mark in place of *key*, as it is or as JSON, HTML, a URL or base64 write it.
     """
-    for form in _forms(key):
-        text = text.replace(form, "…")
-    return text
+    return _written(key).sub("…", text) if key else text
 
 
 def blotted(body: bytes, key: str) -> bytes:
@@ -91,11 +88,13 @@ def blotted(body: bytes, key: str) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def _forms(key: str) -> tuple[str, ...]:
-    if not key:
-        return ()
+def _written(key: str) -> re.Pattern[str]:
+    """
+    Match *key* in every form that an answer may have it in; JSON in JSON has backslashes before backslashes.
+    """
+    plain = "".join(re.escape(letter) if letter.isalnum() else rf"\\*{re.escape(letter)}" for letter in key)
     coded = base64.b64encode(key.encode()).decode().rstrip("=")
-    return tuple(dict.fromkeys((key, quote(key, safe=""), html.escape(key), json.dumps(key)[1:-1], coded)))
+    return re.compile("|".join((plain, *map(re.escape, (quote(key, safe=""), html.escape(key), coded)))))
 
 
 def message(response: httpx.Response) -> str:

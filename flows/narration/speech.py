@@ -244,9 +244,8 @@ class Speech:
         except NarrateError:
             raise
         except Exception as error:
-            # The SDK's errors hold the answer as it came, which may repeat the key.
-            cause = error if str(error) == answer.without_key(str(error), self._key) else None
-            raise _translated(error, doing, self._key) from cause
+            # Without its cause: the SDK's errors hold the answer as it came, which may repeat the key, or half of it.
+            raise _translated(error, doing, self._key) from None
         finally:
             _last_response.set(None)  # tasks that are begun from here would keep it, megabytes of sound, as long as they live
 
