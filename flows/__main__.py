@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from flows.narration.errors import ExitCode, NarrateError
+from flows.narration.files import legible
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = commands.parser().parse_args(argv)
         return int(arguments.command(arguments))
     except NarrateError as error:
-        print(f"narrate: {error}", file=sys.stderr)
+        print("narrate: " + "\n".join(map(legible, str(error).splitlines())), file=sys.stderr)
         return int(error.exit_code)
     except KeyboardInterrupt:
         print("narrate: interrupted. What was recorded is kept; run the same command again to go on.", file=sys.stderr)

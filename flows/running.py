@@ -90,9 +90,9 @@ def _shown(productions: list[Production]) -> Iterator[None]:
     """
     Show bars while the block runs, if a person looks; in a pipe, the run's own log lines say it all.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)  # names of files are no markup
     if not console.is_terminal:
-        with _logging_to(Console(stderr=True, highlighter=None, soft_wrap=True)):
+        with _logging_to(Console(stderr=True, highlighter=None, soft_wrap=True, markup=False, emoji=False)):
             yield
         return
     done = threading.Event()

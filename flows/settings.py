@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from flows.narration.address import HOSTED_API, checked_address
 from flows.narration.assemble import Sound
 from flows.narration.errors import KeyRefused, UsageError
-from flows.narration.files import require_writable
+from flows.narration.files import legible, require_writable
 from flows.narration.limiter import Patience
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery
@@ -269,7 +269,7 @@ def checked(kind: type[Group], given: Mapping[str, Any]) -> Group:
     Make *kind* of what was *given*; `UsageError` names every value that does not fit.
     """
     try:
-        return kind(**given)
+        made = kind(**given)
     except ValidationError as error:
         faults = "; ".join(_fault(detail, kind) for detail in error.errors())
         raise UsageError(f"{faults}.", "`narrate COMMAND --help` tells what each option takes.") from None
@@ -279,6 +279,19 @@ def checked(kind: type[Group], given: Mapping[str, Any]) -> Group:
         raise UsageError(
             f"{variable} is no JSON (it was {os.environ.get(variable)!r}).", """A list looks like '["one.wav", "two.wav"]'."""
         ) from None
+    _refuse_bytes(made)
+    return made
+
+
+def _refuse_bytes(made: BaseModel) -> None:
+    """
+    Refuse what is not UTF-8 (a file's name may be any bytes): Prefect could store it nowhere.
+    """
+    for name, value in made.model_dump().items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and text != text.encode("utf-8", "replace").decode():
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option}: {legible(text)} is not UTF-8.", "Rename the file, or type it anew.")
 
 
 def _fault(detail: Any, kind: type[BaseModel]) -> str:

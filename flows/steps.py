@@ -89,7 +89,7 @@ async def _inline(reference: Reference, *, title: str) -> tuple[InlineReference,
 
 async def _show_voice(entry: VoiceEntry, *, state: str, reference: Reference | None) -> None:
     card = report.voice_card(entry, state=state, reference=reference)
-    await acreate_markdown_artifact(card, key="narrate-voice", description=f"The voice “{entry.title}”")
+    await acreate_markdown_artifact(card, key="narrate-voice", description=report.voice_line(entry))
 
 
 def begin(groups: Groups) -> Production:

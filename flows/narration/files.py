@@ -1,17 +1,47 @@
 """
-Write files so that a reader, a crash or a power cut never meets half of one.
+Write files so that a reader, a crash or a power cut never meets half of one; meet names of any kind with a sentence.
 """
 
 import os
 import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from flows.narration.errors import UsageError
+
+
+def legible(text: str) -> str:
+    """
+    Write what no line can hold (control characters, bytes that are not UTF-8) as escapes: a name may be made to forge a line.
+    """
+    strange = ("Cc", "Cs", "Zl", "Zp")
+    return "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in strange else letter for letter in text)
+
+
+def status(path: Path) -> os.stat_result | None:
+    """
+    Return what is known of the file at *path*, `None` where there is none; `UsageError` where it cannot even be looked for.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{_short(path)} cannot be reached: {why}.", "Check the path.") from error
+
+
+def _short(path: Path) -> str:
+    """
+    Name a path by its beginning and its end, as far as a person reads it.
+    """
+    name = legible(str(path))
+    return name if len(name) <= 200 else f"{name[:140]}…{name[-59:]}"
 
 
 def require_writable(folder: Path) -> None:

@@ -3,6 +3,7 @@ What a run has to do, known before anything is spent: scripts read and cut, take
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from flows.narration import cost
 from flows.narration.assemble import Piece, Sound, narration_digest, read_mark
 from flows.narration.errors import UsageError
+from flows.narration.files import status
 from flows.narration.manifest import RUN, Manifest, SegmentsFile, segments_path
 from flows.narration.marked import markdown
 from flows.narration.prose import Note, plain
@@ -19,6 +21,12 @@ from flows.narration.takes import TakeStore
 
 LONGEST_NAME = 255
 """Bytes that a file's name may have on common file systems."""
+
+LONGEST_PATH = 4095
+"""Bytes that a whole path may have on Linux."""
+
+LONGEST_TEMPORARY = LONGEST_NAME + 1
+"""Bytes that a path needs below its folder: for its own name, or a temporary one."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def _refuse_another_s(target: Path, *, ours: Callable[[Path], bool]) -> None:
     """
     Raise where something stands that was not made here.
     """
-    if target.exists() and not ours(target):
+    if status(target) is not None and not ours(target):
         raise UsageError(
             f"{target} is there already and was not made by Narrate.", "Move it away, or choose another folder with --out."
         )
@@ -101,7 +109,9 @@ def _refuse_path(script: Script, *, out: Path) -> None:
     for written in (out / script.audio, segments_path(out, script.name)):
         if len(written.name.encode()) > LONGEST_NAME:
             raise UsageError(f"The name of {script.name} is too long for a file system.", "Shorten it.")
-        above = next((folder for folder in written.parents if folder.exists()), None)
+        if len(os.fsencode(written.parent.absolute())) + LONGEST_TEMPORARY >= LONGEST_PATH:
+            raise UsageError(f"The path of {script.name} is too long in {out}.", "Shorten it, or choose another --out.")
+        above = next((folder for folder in written.parents if status(folder) is not None), None)
         if above is not None and not above.is_dir():
             raise UsageError(
                 f"{above} is a file, and {script.name} needs a folder there.", "Move it away, or choose another --out."

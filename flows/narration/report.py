@@ -63,6 +63,13 @@ def headline(manifest: Manifest) -> str:
     )
 
 
+def voice_line(voice: VoiceEntry) -> str:
+    """
+    Name the voice in a line of Markdown.
+    """
+    return f"The voice “{_escaped(voice.title)}”"
+
+
 def voice_card(voice: VoiceEntry, *, state: str, reference: Reference | None) -> str:
     """
     Tell as Markdown whose voice it is and what it was made from.

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from natsort import natsort_keygen, ns
 
 from flows.narration.errors import ScriptUnreadable, UsageError
+from flows.narration.files import legible, status
 
 SUFFIXES = (".txt", ".md")
 MAX_BYTES = 20_000_000
@@ -81,7 +82,7 @@ def find_scripts(scripts: Path, *, out: Path, suffix: str) -> Listing:
     A file that is named outright is taken whatever its name is, as long as it is a .txt or .md. Links to folders are
     never followed: inside they are walked where they are, outside is out of bounds, and loops cannot happen.
     """
-    if not scripts.exists():
+    if status(scripts) is None:
         raise UsageError(f"{scripts} does not exist.", "Give a .txt or .md file, or a folder of them.")
     if not scripts.is_dir():
         if scripts.suffix.lower() not in SUFFIXES:
@@ -91,7 +92,7 @@ def find_scripts(scripts: Path, *, out: Path, suffix: str) -> Listing:
     left_out: list[LeftOut] = []
     for path, reason in _walk(scripts, scripts, out.resolve()):
         if reason:
-            left_out.append(LeftOut(path.relative_to(scripts).as_posix(), reason))
+            left_out.append(LeftOut(legible(path.relative_to(scripts).as_posix()), reason))
         else:
             found.append(_script(path, scripts, suffix))
     if not found:
@@ -107,11 +108,12 @@ def read_script(path: Path, *, encoding: str | None = None) -> str:
     Read a script as clean text: UTF-8, or what its byte order mark says, or else *encoding*.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ScriptUnreadable(f"{path} is larger than {MAX_BYTES // 1_000_000} MB.", "Split it into chapters.")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ScriptUnreadable(f"{path} cannot be read: {error.strerror}.", "Check the file and its rights.") from error
+    if len(data) > MAX_BYTES:
+        raise ScriptUnreadable(f"{path} is larger than {MAX_BYTES // 1_000_000} MB.", "Split it into chapters.")
     marked = next((name for mark, name in _MARKS if data.startswith(mark)), None)
     return clean(_decoded(data, path, marked or encoding or "utf-8"))
 
@@ -133,11 +135,11 @@ def _walk(folder: Path, root: Path, out: Path) -> Iterator[tuple[Path, str]]:
     Give every file below *folder* with the reason why it is left out, or "" for a script.
     """
     try:
-        entries = sorted(folder.iterdir())
+        told = [(entry, _reason(entry, root, out)) for entry in sorted(folder.iterdir())]
     except OSError as error:
-        raise UsageError(f"{folder} cannot be read: {error.strerror}.", "Check the folder's rights.") from error
-    for entry in entries:
-        reason = _reason(entry, root, out)
+        name = legible(str(folder))[:200]
+        raise UsageError(f"{name} cannot be read: {error.strerror}.", "Check the folder's rights and its depth.") from error
+    for entry, reason in told:
         if not reason and entry.is_dir():
             yield from _walk(entry, root, out)
         else:
@@ -176,10 +178,10 @@ def _script(path: Path, root: Path, suffix: str) -> Script:
     Describe one script, which must be a regular file with a name that can be written down.
     """
     name = path.relative_to(root).as_posix()
+    if legible(name) != name:
+        raise UsageError(f"{legible(name)} is a file name with control characters, or one that is not UTF-8.", "Rename it.")
     if not path.is_file():
         raise UsageError(f"{name} is not a regular file.", "Replace it by a text file, or remove it.")
-    if any(0xD800 <= ord(letter) < 0xE000 for letter in name):
-        raise UsageError(f"{name!r} is a file name that is not UTF-8.", "Rename it.")
     return Script(name, path, f"{name[: -len(path.suffix)]}.{suffix.lstrip('.')}")
 
 

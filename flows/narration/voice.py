@@ -5,6 +5,7 @@ A voice carries its reference's digest as a tag, so that nothing but the account
 run on another machine and a run after a crash between create and answer all find it there.
 """
 
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from flows.narration.errors import (
     VoiceNotReady,
     VoiceStateUnknown,
 )
+from flows.narration.files import status
 from flows.narration.reference import Reference, find_transcript
 from flows.narration.speech import Listing, Speech, Voice
 
@@ -37,7 +39,8 @@ def refuse_recordings(recordings: Sequence[str], *, transcript: str | None, inst
     """
     clips = [Path(recording) for recording in recordings]
     for clip in clips:
-        if not clip.is_file():
+        there = status(clip)
+        if there is None or not stat.S_ISREG(there.st_mode):
             raise UsageError(f"The recording {clip} is not there, or is no file.", "Give the path of a sound file.")
     if instant and not (transcript or find_transcript(clips)):
         raise UsageError(
