@@ -29,6 +29,7 @@ def order(groups: Groups) -> Order:
     refuse_recordings(voice.reference, transcript=voice.transcript, instant=voice.instant)
     read = survey(scripts=groups.scripts, output=output)
     out, takes = output.folders()
+    plan.refuse_folded(read, out=out)
     return Order(
         survey=read,
         out=out,

@@ -28,6 +28,9 @@ Format = Literal["mp3", "wav", "flac", "opus"]
 MOST_INPUT_BYTES = 500_000_000
 """Largest recording that is looked at: 270 s of 96 kHz 32-bit stereo, the most there is use for, are 207 MB."""
 
+MOST_DECODED_BYTES = 250_000_000
+"""What a recording may become: 300 s at 192 kHz in stereo are 230 MB. A few kB of FLAC can become more."""
+
 MOST_TAG_CHARACTERS = 10_000
 """Longest tag: Linux refuses an argument above 128 KiB, which is what 10,000 characters of any script stay below."""
 
@@ -40,6 +43,7 @@ _RAW = ("-f", "s16le", "-ac", "1")
 _DECODE_SECONDS = 120.0
 _FINISH_SECONDS = 120.0
 _HEADER_BYTES = 44
+_ONE_PACKET = 1_000_000  # as far before its limit does ffmpeg stop
 _LOWER_PRIORITY = 19
 
 _ENCODERS: Mapping[Format, tuple[str, ...]] = {
@@ -94,12 +98,18 @@ def decode(
     arguments = (
         *("-protocol_whitelist", _INPUT_PROTOCOLS, "-format_whitelist", _INPUT_FORMATS, "-i", _url(source)),
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-t", str(max_seconds), *layout, *rate),
+        *("-fs", str(MOST_DECODED_BYTES)),
         *("-c:a", "pcm_s16le", "-bitexact", "-f", "wav", "-y", _url(target)),
     )
     try:
         done = _run(arguments, seconds=_DECODE_SECONDS)
         if done.returncode or target.stat().st_size <= _HEADER_BYTES:
             raise _not_audio(source, done.stderr)
+        if target.stat().st_size > MOST_DECODED_BYTES - _ONE_PACKET:
+            raise UsageError(
+                f"{printable(source.name)} is too large once it is decoded: {MOST_DECODED_BYTES // 1_000_000} MB and more.",
+                "Give a shorter recording, or one at 44.1 or 48 kHz.",
+            )
     except subprocess.TimeoutExpired as error:
         target.unlink(missing_ok=True)
         raise UsageError(f"{printable(source.name)} was not decoded within {_DECODE_SECONDS:.0f} s.") from error

@@ -4,6 +4,8 @@ What a run has to do, known before anything is spent: scripts read and cut, take
 
 import hashlib
 import os
+import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -118,6 +120,43 @@ def _refuse_path(script: Script, *, out: Path) -> None:
             )
     if PurePosixPath(script.audio).parts[0] == RUN:
         raise UsageError(f"{script.name} would stand where {RUN} is written.", f"Rename {RUN} among the scripts.")
+
+
+def refuse_folded(survey: Survey, *, out: Path) -> None:
+    """
+    Raise where OUT's file system takes the names of two narrations for one: they differ only by case or by Unicode form.
+
+    Elsewhere they are two names like any others, so *out*, a folder that is there, is asked, and only where there are such.
+    """
+    alike: dict[str, list[Script]] = {}
+    for reading in survey.readings:
+        script = reading.script
+        others = alike.setdefault(_folded(script.audio), [])
+        for other in others:
+            if _one_name(other.audio, script.audio, folder=out):
+                raise UsageError(
+                    f"{other.name} and {script.name} would become one file: {out} does not tell their names apart.",
+                    "Rename one of them, or choose another --out.",
+                )
+        others.append(script)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def _one_name(one: str, other: str, *, folder: Path) -> bool:
+    """
+    Ask the file system of *folder* whether it takes two paths for one.
+    """
+    parts = zip(PurePosixPath(one).parts, PurePosixPath(other).parts, strict=True)
+    return all(mine == yours or _one_part(mine, yours, folder=folder) for mine, yours in parts)
+
+
+def _one_part(one: str, other: str, *, folder: Path) -> bool:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as probe:
+        (Path(probe) / one).touch()
+        return (Path(probe) / other).exists()
 
 
 def _read(script: Script, *, track: int, cutting: Cutting, encoding: str | None) -> Reading:

@@ -108,6 +108,21 @@ def test_a_recording_keeps_its_rate_and_channels_where_nothing_is_asked(tmp_path
     assert np.array_equal(stereo, samples)
 
 
+def test_a_recording_that_unfolds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Silence at the highest rate there is: no more of it than the limit comes to the disk, and it is not taken for a whole one.
+    """
+    monkeypatch.setattr(ffmpeg, "MOST_DECODED_BYTES", 4_000_000)
+    source, target = tmp_path / "bomb.flac", tmp_path / "decoded.wav"
+    soundfile.write(source, np.zeros(10 * 655_350, np.int16), 655_350)
+    assert source.stat().st_size < 100_000
+
+    with pytest.raises(UsageError, match=r"bomb\.flac is too large once it is decoded"):
+        ffmpeg.decode(source, target, sample_rate=None)
+
+    assert not target.exists()
+
+
 def test_decoding_ends_at_the_limit(tmp_path: Path) -> None:
     """
     A small file can hold days of silence: no more of it than the limit comes to the disk.

@@ -2,6 +2,7 @@
 What a run has to do, by what is in the folder of scripts and what is in OUT: no service is asked.
 """
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flows.narration import plan
 from flows.narration.assemble import Sound
 from flows.narration.errors import ScriptUnreadable, UsageError
 from flows.narration.judge import Heard
@@ -312,3 +314,42 @@ def test_what_cannot_be_written_is_found_before_it_is_paid_for(
 
     with pytest.raises(UsageError, match=named):
         house.survey()
+
+
+@pytest.mark.parametrize(
+    ("scripts", "fold", "named"),
+    [
+        (["A.txt", "a.txt"], str.casefold, ["A.txt", "a.txt"]),
+        (
+            ["Teil/\u00e9.txt", "teil/E\u0301.md"],
+            lambda name: unicodedata.normalize("NFC", name).casefold(),
+            ["Teil/", "teil/"],
+        ),
+        (["\u00e9.txt", "e\u0301.txt"], lambda name: unicodedata.normalize("NFC", name), ["would become one file"]),
+        (["\u00e9.txt", "E\u0301.txt"], str.casefold, []),
+        (["a/A.txt", "a/a.txt"], str, []),
+    ],
+)
+def test_names_that_the_output_folder_does_not_tell_apart_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripts: list[str], fold: Callable[[str], str], named: list[str]
+) -> None:
+    """
+    And only there: the machine of this test has no such file system, so its answer is replaced.
+    """
+    house = House(tmp_path)
+    for name in scripts:
+        (house.scripts / name).parent.mkdir(parents=True, exist_ok=True)
+        (house.scripts / name).write_text("One.")
+    house.out.mkdir()
+    survey = house.survey()
+    plan.refuse_folded(survey, out=house.out)
+    monkeypatch.setattr(plan, "_one_part", lambda one, other, **_: fold(one) == fold(other))
+
+    if not named:
+        plan.refuse_folded(survey, out=house.out)
+        return
+    with pytest.raises(UsageError) as refused:
+        plan.refuse_folded(survey, out=house.out)
+
+    assert [] == [name for name in named if name not in refused.value.fact]
+    assert [] == list(house.out.iterdir())
