@@ -3,11 +3,10 @@ What the service answers, before anything believes it: of bounded size, and with
 """
 
 import base64
-import html
 import re
 from collections.abc import AsyncIterator
 from functools import lru_cache
-from urllib.parse import quote
+from html.entities import codepoint2name
 
 import httpx
 
@@ -90,11 +89,29 @@ def blotted(body: bytes, key: str) -> bytes:
 @lru_cache(maxsize=8)
 def _written(key: str) -> re.Pattern[str]:
     """
-    Match *key* in every form that an answer may have it in; JSON in JSON has backslashes before backslashes.
+    Match *key* in every form that an answer may have it in, letter by letter: a service escapes those that it wants to.
     """
-    plain = "".join(re.escape(letter) if letter.isalnum() else rf"\\*{re.escape(letter)}" for letter in key)
-    coded = base64.b64encode(key.encode()).decode().rstrip("=")
-    return re.compile("|".join((plain, *map(re.escape, (quote(key, safe=""), html.escape(key), coded)))))
+    plain = "".join(letter if letter.isalnum() else _escapes(letter) for letter in key)
+    return re.compile("|".join((plain, *(_in_base64(key, shift) for shift in range(3)))))
+
+
+def _escapes(letter: str) -> str:
+    """
+    Match a letter as it is (with the backslashes of JSON in JSON), and as JSON, HTML or a URL may write it.
+    """
+    code = ord(letter)
+    names = [f"&{codepoint2name[code]};"] if code in codepoint2name else []
+    forms = (f"%{code:02x}", rf"&#0*{code};", f"&#x0*{code:x};", rf"\\+u{code:04x}", *map(re.escape, names))
+    return rf"(?:\\*{re.escape(letter)}|(?i:{'|'.join(forms)}))"
+
+
+def _in_base64(key: str, shift: int) -> str:
+    """
+    Match what all of *key* but its ends becomes in base64, of either alphabet, behind *shift* (modulo 3) other bytes.
+    """
+    coded = base64.b64encode(bytes(shift) + key.encode()).decode()
+    whole = coded[-(-8 * shift // 6) : 8 * (shift + len(key)) // 6]
+    return re.escape(whole).replace(r"\+", "[+-]").replace("/", "[/_]")
 
 
 def message(response: httpx.Response) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.narration import plan
+from flows.narration import plan as planning
 from flows.narration.assemble import Sound
 from flows.narration.errors import ScriptUnreadable, UsageError
 from flows.narration.judge import Heard
@@ -294,9 +294,17 @@ def test_a_reading_knows_its_script(house: House) -> None:
         (["part-1/a.txt"], ["part-1"], "part-1"),
         (["run.json/a.txt"], [], "run.json"),
         (["x" * 251 + ".txt"], [], "too long"),
+        (["/".join(["x" * 200] * 18) + "/a.txt"], [], "too long"),
         (["a.txt"], ["run.json"], "run.json"),
     ],
-    ids=["a narration and a folder", "a file for a folder", "the manifest's place", "a long name", "a manifest of another's"],
+    ids=[
+        "a narration and a folder",
+        "a file for a folder",
+        "the manifest's place",
+        "a long name",
+        "a long path",
+        "a manifest of another's",
+    ],
 )
 def test_what_cannot_be_written_is_found_before_it_is_paid_for(
     tmp_path: Path, scripts: list[str], there: list[str], named: str
@@ -342,14 +350,14 @@ def test_names_that_the_output_folder_does_not_tell_apart_are_refused(
         (house.scripts / name).write_text("One.")
     house.out.mkdir()
     survey = house.survey()
-    plan.refuse_folded(survey, out=house.out)
-    monkeypatch.setattr(plan, "_one_part", lambda one, other, **_: fold(one) == fold(other))
+    planning.refuse_folded(survey, out=house.out)
+    monkeypatch.setattr(planning, "_one_part", lambda one, other, **_: fold(one) == fold(other))
 
     if not named:
-        plan.refuse_folded(survey, out=house.out)
+        planning.refuse_folded(survey, out=house.out)
         return
     with pytest.raises(UsageError) as refused:
-        plan.refuse_folded(survey, out=house.out)
+        planning.refuse_folded(survey, out=house.out)
 
     assert [] == [name for name in named if name not in refused.value.fact]
     assert [] == list(house.out.iterdir())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.narration.errors import ScriptUnreadable, UsageError
-from flows.narration.scripts import MAX_BYTES, LeftOut, clean, find_scripts, read_script
+from flows.narration.scripts import LeftOut, clean, find_scripts, read_script
 
 
 @pytest.fixture
@@ -139,6 +139,66 @@ def test_no_script(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (b"a\nb.txt", r"a\\nb\.txt is a file name with control characters"),
+        (b"\x1b[31mred.txt", r"\\x1b\[31mred\.txt is"),
+        (b"\xff.txt", r"\\udcff\.txt is"),
+        (b"d\xff/b.txt", r"d\\udcff/b\.txt is"),
+        ("a\u2028b.txt".encode(), r"a\\u2028b\.txt is"),
+    ],
+)
+def test_a_name_that_no_line_can_hold_is_refused(folder: Path, name: bytes, told: str) -> None:
+    """
+    In the log, the report and the manifest it would forge lines, or could not be written at all.
+    """
+    path = Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("Words.\n")
+
+    with pytest.raises(UsageError, match=told):
+        listed(folder)
+
+
+def test_what_is_left_out_is_listed_under_a_name_that_can_be_written(folder: Path) -> None:
+    """
+    Whatever lies among the scripts, a run does not end because of its name.
+    """
+    write(folder, "a.txt")
+    for name in (b"x\xff.pdf", b".h\xff", b"y\n14:00 ERROR.pdf", b"z\x1b[2J.pdf"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).touch()
+
+    _, left_out = listed(folder)
+
+    assert {r".h\udcff", r"x\udcff.pdf", r"y\n14:00 ERROR.pdf", r"z\x1b[2J.pdf"} == {left.name for left in left_out}
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "x/" * 3000 + "x", "a\0b"])
+def test_a_path_that_is_none_is_told(folder: Path, path: str) -> None:
+    """
+    A text in place of a path, most often.
+    """
+    with pytest.raises(UsageError, match="cannot be reached") as refused:
+        listed(folder / path)
+
+    assert len(refused.value.fact) < 300
+
+
+def test_a_folder_too_deep_to_be_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Such folders can be made step by step, and read no other way.
+    """
+    write(folder, "a.txt")
+    monkeypatch.chdir(folder)
+    for _ in range(22):
+        Path("d" * 200).mkdir()
+        monkeypatch.chdir("d" * 200)
+
+    with pytest.raises(UsageError, match="cannot be read: File name too long"):
+        listed(folder)
+
+
+@pytest.mark.parametrize(
     "make", [os.mkfifo, lambda path: path.symlink_to(path.parent / "gone.txt"), lambda path: path.symlink_to(path)]
 )
 def test_a_script_that_cannot_be_read_is_not_passed_over(folder: Path, make: object) -> None:
@@ -207,11 +267,11 @@ def test_what_is_not_text(tmp_path: Path, data: bytes, place: str) -> None:
 
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     """
-    A file over the limit is not even read.
+    A file over the limit, as one of 2 GB, is not read to its end.
     """
     path = tmp_path / "a.txt"
     with path.open("wb") as file:
-        file.truncate(MAX_BYTES + 1)
+        file.truncate(2_000_000_000)
     with pytest.raises(ScriptUnreadable, match="larger than 20 MB"):
         read_script(path)
 
