@@ -25,7 +25,7 @@ NOISY = {
     "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "fishaudio,flows",
 }
-"""Every library says all it can on the screen. In Prefect's database, too, but for those that send it there: it would not end."""
+"""Every library says all it can on the screen, and in Prefect's database but for those that send it there."""
 
 CRASH = """
 import sys

@@ -20,6 +20,9 @@ _SCHEME = re.compile(r"(?<![A-Za-z0-9])(?:https?|ftp)\Z", re.IGNORECASE)
 _LINE_OF_A_PLAY = re.compile(r"\[[^\]]*\]:\s*+(?![<#/.?]|[\w+.-]+:\S|[^\s/]+/|\w+\.\w)\S")
 _DEEPEST = 36
 
+MOST_BRACKETS = 10_000
+"""Brackets that a stretch without an empty line may open: the parser needs the square of them, and 100,000 take minutes."""
+
 
 @cache
 def parser() -> MarkdownIt:
@@ -38,6 +41,18 @@ def parser() -> MarkdownIt:
     markdown.inline.ruler.at("escape", partial(_counting, escape))
     markdown.inline.ruler.before("newline", "bare_url", _bare_url)
     return markdown
+
+
+def thicket(text: str) -> int | None:
+    """
+    Return the line where a stretch begins that has more brackets than can be parsed in time.
+    """
+    line = 1
+    for stretch in text.split("\n\n"):
+        if stretch.count("[") > MOST_BRACKETS:
+            return line
+        line += stretch.count("\n") + 2
+    return None
 
 
 def _too_deep(state: StateBlock, start: int, end: int, silent: bool) -> bool:

@@ -12,11 +12,12 @@ from pathlib import Path, PurePosixPath
 
 from flows.narration import cost
 from flows.narration.assemble import Piece, Sound, narration_digest, read_mark
-from flows.narration.errors import UsageError
+from flows.narration.dialect import MOST_BRACKETS, thicket
+from flows.narration.errors import ScriptUnreadable, UsageError
 from flows.narration.files import status
 from flows.narration.manifest import RUN, Manifest, SegmentsFile, segments_path
 from flows.narration.marked import markdown
-from flows.narration.prose import Note, plain
+from flows.narration.prose import Note, Prose, plain
 from flows.narration.scripts import LeftOut, Script, find_scripts, read_script
 from flows.narration.segments import Cutting, Segment, cut
 from flows.narration.takes import TakeStore
@@ -161,7 +162,7 @@ def _one_part(one: str, other: str, *, folder: Path) -> bool:
 
 def _read(script: Script, *, track: int, cutting: Cutting, encoding: str | None) -> Reading:
     text = read_script(script.path, encoding=encoding)
-    prose = markdown(text) if script.path.suffix.lower() == ".md" else plain(text)
+    prose = _markdown(text, script) if script.path.suffix.lower() == ".md" else plain(text)
     pieces = cut(prose, cutting=cutting)
     return Reading(
         script=script,
@@ -171,6 +172,15 @@ def _read(script: Script, *, track: int, cutting: Cutting, encoding: str | None)
         segments=pieces.segments,
         notes=(*prose.notes, *pieces.notes),
     )
+
+
+def _markdown(text: str, script: Script) -> Prose:
+    if (line := thicket(text)) is not None:
+        raise ScriptUnreadable(
+            f"{script.name}, line {line}: more than {MOST_BRACKETS} brackets without an empty line cannot be read as Markdown.",
+            "Put empty lines between them, or rename it to .txt.",
+        )
+    return markdown(text)
 
 
 def planned(survey: Survey, *, out: Path, sound: Sound, artist: str, key_of: Callable[[str], str]) -> Iterator[Planned]:

@@ -294,7 +294,7 @@ def test_a_reading_knows_its_script(house: House) -> None:
         (["part-1/a.txt"], ["part-1"], "part-1"),
         (["run.json/a.txt"], [], "run.json"),
         (["x" * 251 + ".txt"], [], "too long"),
-        (["/".join(["x" * 200] * 18) + "/a.txt"], [], "too long"),
+        (["/".join(["x" * 200] * 19) + "/a.txt"], [], "too long"),
         (["a.txt"], ["run.json"], "run.json"),
     ],
     ids=[
@@ -361,3 +361,28 @@ def test_names_that_the_output_folder_does_not_tell_apart_are_refused(
 
     assert [] == [name for name in named if name not in refused.value.fact]
     assert [] == list(house.out.iterdir())
+
+
+@pytest.mark.parametrize("text", ["![" * 100_000, "^[a" * 100_000, "[" * 200_000 + "]" * 200_000])
+def test_a_thicket_of_brackets_is_refused_before_it_is_parsed(tmp_path: Path, text: str) -> None:
+    """
+    It would take minutes, and ten times as much hours; in a plain text brackets are nothing special.
+    """
+    house = House(tmp_path)
+    (house.scripts / "a.md").write_text(f"One.\n\n{text}\n")
+
+    with pytest.raises(ScriptUnreadable, match=r"a\.md, line 3: more than 10000 brackets"):
+        house.survey()
+
+
+def test_a_paragraph_of_many_lines_is_read(tmp_path: Path) -> None:
+    """
+    Every word of it, in segments as long as any other.
+    """
+    house = House(tmp_path)
+    (house.scripts / "a.txt").write_text("word\n" * 20_000)
+
+    [reading] = house.survey().readings
+
+    assert 20_000 == sum(len(segment.text.split()) for segment in reading.segments)
+    assert 600 >= max(len(segment.text.encode()) for segment in reading.segments)
