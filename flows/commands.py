@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="narrate",
         description="Clone a voice once through Fish Audio, then narrate folders of scripts with it.",
-        epilog="Environment: FISH_API_KEY, FISH_BASE_URL, and NARRATE_… for each option. " + CONSENT,
+        epilog="Environment: FISH_API_KEY, FISH_BASE_URL, FISH_ALLOW_HTTP, and NARRATE_… for each option. " + CONSENT,
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)

@@ -15,6 +15,10 @@ import httpx
 import pytest
 
 from tests.conftest import KEY, ROOT, Narrate, Sandbox, wait_for
+from tests.searching import BLOCK_SECRET, found, written
+
+SAVE = "from flows.credentials import FishAudioCredentials as C; C(api_key=input(), base_url=input()).save('fish-audio')"
+"""How README says to make the block, but for a key that is typed rather than written down."""
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
@@ -88,6 +92,28 @@ def worker(prefect: Narrate) -> Iterator[Path]:
                 process.wait()
 
 
+@pytest.fixture
+def block(prefect: Narrate, sandbox: Sandbox, prefect_api: str) -> Iterator[None]:
+    """
+    The block that the deployments name, with the only key that the sandbox takes.
+    """
+    sandbox.config(keys=[BLOCK_SECRET])
+    subprocess.run(
+        [sys.executable, "-c", SAVE],
+        cwd=prefect.folder,
+        env=prefect.environment,
+        input=f"{BLOCK_SECRET}\n{sandbox.url}\n",
+        stdout=subprocess.DEVNULL,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    yield
+    path = f"{prefect_api}/block_types/slug/fish-audio-credentials/block_documents/name/fish-audio"
+    saved = httpx.get(path).raise_for_status().json()
+    httpx.delete(f"{prefect_api}/block_documents/{saved['id']}").raise_for_status()
+
+
 def _deployment(api: str, name: str) -> Any:
     return httpx.get(f"{api}/deployments/name/{name}").raise_for_status().json()
 
@@ -105,9 +131,12 @@ def _ended(api: str, deployment: str) -> Any:
     return wait_for(look, what=f"the end of {deployment}", seconds=90)
 
 
-def test_deployments_run(prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path) -> None:
+@pytest.mark.usefixtures("block")
+def test_deployments_run(prefect: Narrate, sandbox: Sandbox, prefect_api: str, prefect_home: Path, worker: Path) -> None:
     """
     A run started by hand, one started by the clock and the voice by itself end Completed; the second narration pays nothing.
+
+    The key comes from the block, and stays there.
     """
     sandbox.config(training="at-once", seconds=1)
 
@@ -124,9 +153,11 @@ def test_deployments_run(prefect: Narrate, sandbox: Sandbox, prefect_api: str, w
     out = prefect.folder / "data/audio"
     assert 5 == len(list(out.rglob("*.mp3")))
     assert sent == len(sandbox.spoken()) > 0
-    assert 1 == len(sandbox.voices())
-    assert KEY not in worker.read_text()
-    assert KEY not in str([by_hand["parameters"], by_clock["parameters"], voice["parameters"]])
+    account = {"Authorization": f"Bearer {BLOCK_SECRET}"}
+    assert 1 == httpx.get(f"{sandbox.url}/model", params={"self": True}, headers=account).raise_for_status().json()["total"]
+    assert {} == written(prefect.folder) | written(prefect_home)
+    assert [] == found(str([by_hand, by_clock, voice]).encode())
+    assert KEY not in worker.read_text() + str([by_hand["parameters"], by_clock["parameters"], voice["parameters"]])
 
 
 def test_the_clock_makes_runs(prefect: Narrate, prefect_api: str) -> None:
