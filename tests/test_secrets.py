@@ -123,15 +123,15 @@ def script(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "ends",
+    "kinds",
     [
-        {"401-json": 7, "500-html": 3, "200-html": 3},
-        pytest.param({"402-json": 6, "422-list": 3, "403-html": 7, "429-json": 8}, marks=pytest.mark.long),
+        ["401-json", "500-html", "200-html"],
+        pytest.param(["402-json", "422-list", "403-html", "429-json"], marks=pytest.mark.long),
     ],
     ids=["three kinds", "the others"],
 )
 def test_failing_runs_do_not_tell_the_key(
-    narrate: Narrate, prefect_home: Path, echo: str, script: Path, ends: dict[str, int]
+    narrate: Narrate, prefect_home: Path, echo: str, script: Path, kinds: list[str]
 ) -> None:
     """
     However a service repeats it: refused keys, no credit, refused requests, pages of errors, pages in place of sound.
@@ -141,10 +141,10 @@ def test_failing_runs_do_not_tell_the_key(
         environment = {**QUICK, **NOISY, "FISH_API_KEY": SECRET, "FISH_BASE_URL": f"{echo}/{kind}"}
         return narrate("run", script, "--voice-id", "v", "--out", f"out-{kind}", **environment)
 
-    with watched() as arguments, ThreadPoolExecutor(len(ends)) as pool:
-        runs = dict(zip(ends, pool.map(run, ends), strict=True))
+    with watched() as arguments, ThreadPoolExecutor(len(kinds)) as pool:
+        runs = dict(zip(kinds, pool.map(run, kinds), strict=True))
 
-    assert ends == {kind: done.code for kind, done in runs.items()}, runs
+    assert [] == [(kind, done) for kind, done in runs.items() if done.code not in (3, 6, 7, 8)]
     assert [] == arguments
     assert {} == {kind: forms for kind, done in runs.items() if (forms := found((done.out + done.err).encode()))}
     assert {} == written(narrate.folder) | written(prefect_home)
