@@ -1,9 +1,45 @@
 """
-`make bench`: every comparison of this folder, as ratios.
+`make bench`: every comparison of this folder, as ratios. `python -m bench --segments 200` runs the contest at one size.
 """
 
-from bench import recording, segment_size
+import argparse
+import os
+from datetime import UTC, datetime
+
+from bench import contest, segment_size
+from bench.stage import stage
+
+SIZES = (200, 1_000, 10_000)
+LIMITED = 200
+
+
+def main() -> None:
+    """
+    Print one table after the other on standard output, and what is going on on standard error.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Comparisons, as ratios.")
+    parser.add_argument("--segments", type=int, nargs="+", default=SIZES, help="Sizes of the contest.")
+    parser.add_argument("--only", choices=("contest", "apart", "limit", "size"), nargs="+", help="Parts; all by default.")
+    arguments = parser.parse_args()
+    parts = set(arguments.only or ("contest", "apart", "limit", "size"))
+    if parts & {"contest", "apart", "limit"}:
+        _contest(parts, arguments.segments)
+    if "size" in parts:
+        segment_size.main()
+
+
+def _contest(parts: set[str], sizes: list[int]) -> None:
+    day, cores = f"{datetime.now(UTC):%Y-%m-%d}", os.cpu_count()
+    print(f"{day}, {cores} cores, {contest.AT_ONCE} at once, {contest.LATENCY:g} s and a second of sound each:\n", flush=True)
+    with stage() as set_up:
+        runs = contest.Contest(set_up)
+        if "contest" in parts:
+            print(contest.table(contest.rows(runs, sizes)) + "\n", flush=True)
+        if "apart" in parts:
+            print(contest.apart(runs, min(1_000, max(sizes))) + "\n", flush=True)
+        if "limit" in parts:
+            print(contest.limited(runs, min(LIMITED, max(sizes))) + "\n", flush=True)
+
 
 if __name__ == "__main__":
-    segment_size.main()
-    recording.main()
+    main()
