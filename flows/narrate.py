@@ -52,5 +52,5 @@ async def narrate(
     async with in_production(production):
         account = await account_of(voice)
         cast, entry = await cast_voice(voice, account=account, folder=output.folder / ".voice", patience=limits)
-        await record_all(production, cast, entry, account=account, limits=limits)
+        await record_all(production, cast, entry, account=account)
     return outcome(production)

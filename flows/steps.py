@@ -30,7 +30,7 @@ from flows.narration.production import Production
 from flows.narration.reference import Reference
 from flows.narration.speech import InlineReference, Speech, Voice
 from flows.narration.takes import voice_key
-from flows.settings import Account, Groups, Limits, VoiceChoice
+from flows.settings import Account, Groups, VoiceChoice
 from flows.stopping import stoppable
 from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
 
@@ -200,13 +200,11 @@ async def _credit(speech: Speech) -> float | None:
         return None
 
 
-async def record_all(
-    production: Production, voice: Voice | InlineReference, entry: VoiceEntry, *, account: Account, limits: Limits
-) -> None:
+async def record_all(production: Production, voice: Voice | InlineReference, entry: VoiceEntry, *, account: Account) -> None:
     """
     Narrate every script that is not there yet: a task run each, begun in reading order, all sharing one recorder.
     """
-    async with open_speech(account, connections=limits.concurrency) as speech, alone(production.order.store.folder, TAKES_LOCK):
+    async with open_speech(account) as speech, alone(production.order.store.folder, TAKES_LOCK):
         names = production.plan(voice=voice, entry=entry, host=speech.host)
         if not names:
             get_run_logger().info("Every narration is there already; nothing is sent.")

@@ -25,11 +25,11 @@ from flows.narration.speech import Speech, Voice
 from flows.settings import Account
 
 
-def open_speech(account: Account, *, connections: int = 5) -> Speech:
+def open_speech(account: Account) -> Speech:
     """
     Open the door to Fish Audio for *account*.
     """
-    return Speech(key=account.key, base_url=account.base_url, connections=connections)
+    return Speech(key=account.key, base_url=account.base_url)
 
 
 MOST_UNREAD = 3

@@ -5,6 +5,8 @@ What the service answers, before anything believes it: of bounded size, and with
 import base64
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from html.entities import codepoint2name
 
@@ -141,7 +143,12 @@ def _line(text: str) -> str:
 
 def retry_after(response: httpx.Response) -> float | None:
     """
-    Read `Retry-After` in seconds; the HTTP-date form was never seen from this service and is ignored.
+    Read `Retry-After` in seconds from now, whether it says seconds or a date.
     """
     told = response.headers.get("retry-after", "")
-    return float(told) if re.fullmatch(r"\d{1,9}(\.\d+)?", told) else None
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", told):
+        return float(told)
+    try:
+        return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one of no known time zone
+        return None

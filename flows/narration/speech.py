@@ -38,6 +38,7 @@ from flows.narration.errors import (
     VoiceFailed,
     VoiceNotFound,
 )
+from flows.narration.lines import Lines
 
 SAMPLE_RATE = 44_100
 """Hz of every take: asked for in each request, and the rate narrations are made at."""
@@ -120,22 +121,15 @@ class Speech:
     *concurrency_limit* is how many requests the service last said the account may have in flight.
     """
 
-    def __init__(self, *, key: str, base_url: str, connections: int = 10) -> None:
+    def __init__(self, *, key: str, base_url: str) -> None:
         if not (key.isascii() and key.isprintable()):
             # httpx would refuse the header, and quote it.
             raise KeyRefused("The API key has characters in it that no key has.", "Set FISH_API_KEY to the key alone.")
         self._key = key
         self.host = urlsplit(base_url).hostname or ""
         self.concurrency_limit: int | None = None
-        limits = httpx.Limits(max_connections=connections + 5, max_keepalive_connections=connections + 5)
-        self._http = httpx.AsyncClient(
-            base_url=base_url,
-            timeout=httpx.Timeout(120, connect=10, pool=None),
-            limits=limits,
-            headers={"accept-encoding": "identity"},
-            event_hooks={"response": [self._remember]},
-        )
-        self._sdk = AsyncFishAudio(api_key=key, base_url=base_url, httpx_client=self._http)
+        self._base_url = base_url
+        self._lines = Lines(base_url, on_response=self._remember)
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,7 +137,7 @@ class Speech:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.aclose()
+        await self._lines.close()
 
     async def voices(self, *, tag: str | None = None) -> Listing:
         """
@@ -152,10 +146,10 @@ class Speech:
         found: dict[str, Voice] = {}
         seen = 0
         for page in range(1, PAGES + 1):
-            async with self._asking(f"listing voices (page {page})"):
+            async with self._asking(f"listing voices (page {page})") as sdk:
                 options = {"tags": [tag]} if tag else {}
                 await _despite_parsing(
-                    self._sdk.voices.list(self_only=True, page_size=PAGE, page_number=page, sort_by="created_at", **options)
+                    sdk.voices.list(self_only=True, page_size=PAGE, page_number=page, sort_by="created_at", **options)
                 )
                 listing = _json()
                 items, total = listing["items"], listing["total"]
@@ -171,8 +165,8 @@ class Speech:
         """
         if not re.fullmatch(r"[\w-]+", voice_id, re.ASCII):
             raise VoiceNotFound.by_id(voice_id)
-        async with self._asking(f"looking at voice {voice_id}"):
-            await _despite_parsing(self._sdk.voices.get(voice_id))
+        async with self._asking(f"looking at voice {voice_id}") as sdk:
+            await _despite_parsing(sdk.voices.get(voice_id))
             return _voice(_json())
 
     async def create_voice(
@@ -181,9 +175,9 @@ class Speech:
         """
         Create a private voice from a WAV file's bytes. Not idempotent: look before calling, and before calling again.
         """
-        async with _as_a_voice_that_failed(), self._asking(f"creating the voice “{title}”"):
+        async with _as_a_voice_that_failed(), self._asking(f"creating the voice “{title}”") as sdk:
             await _despite_parsing(
-                self._sdk.voices.create(
+                sdk.voices.create(
                     title=title,
                     voices=[wav],
                     description=description,
@@ -201,23 +195,23 @@ class Speech:
         Delete a voice of the account for good.
         """
         await self.voice(voice_id)
-        async with self._asking(f"deleting voice {voice_id}"):
-            await self._sdk.voices.delete(voice_id)
+        async with self._asking(f"deleting voice {voice_id}") as sdk:
+            await sdk.voices.delete(voice_id)
 
     async def credit(self) -> Decimal:
         """
         Read what the API wallet holds, in USD; it lags what was spent by up to half a minute.
         """
-        async with self._asking("reading the wallet"):
-            await _despite_parsing(self._sdk.account.get_credits())
+        async with self._asking("reading the wallet") as sdk:
+            await _despite_parsing(sdk.account.get_credits())
             return Decimal(_json()["credit"])
 
     async def speak(self, text: str, *, voice: Voice | InlineReference, delivery: Delivery, deadline: float) -> bytes:
         """
         Have *text* spoken within *deadline* seconds in all: a WAV file's bytes, whose header says nothing of its length.
         """
-        async with self._asking("speaking", deadline=deadline):
-            wav = await self._sdk.tts.convert(text=text, model=delivery.model, config=_config(voice, delivery))
+        async with self._asking("speaking", deadline=deadline) as sdk:
+            wav = await sdk.tts.convert(text=text, model=delivery.model, config=_config(voice, delivery))
             return answer.blotted(bytes(wav), self._key)
 
     async def _remember(self, response: httpx.Response) -> None:
@@ -233,14 +227,15 @@ class Speech:
             await response.aread()
 
     @asynccontextmanager
-    async def _asking(self, doing: str, *, deadline: float = MANAGEMENT_SECONDS) -> AsyncIterator[None]:
+    async def _asking(self, doing: str, *, deadline: float = MANAGEMENT_SECONDS) -> AsyncIterator[AsyncFishAudio]:
         """
-        Bound a request by a total deadline, and translate whatever it raises.
+        Lend an SDK client for a request, bound it by a total deadline, and translate whatever it raises.
         """
         _last_response.set(None)
         try:
-            async with asyncio.timeout(deadline):
-                yield
+            with self._lines.lent() as client:
+                async with asyncio.timeout(deadline):
+                    yield AsyncFishAudio(api_key=self._key, base_url=self._base_url, httpx_client=client)
         except NarrateError:
             raise
         except Exception as error:

@@ -38,7 +38,7 @@ def recorder(sandbox: Sandbox, tmp_path: Path) -> Opener:
         store = TakeStore(tmp_path / "takes")
         async with Speech(key=KEY, base_url=sandbox.url) as speech:
             made = await _made(speech)
-        async with Speech(key=key, base_url=sandbox.url, connections=patience.concurrency) as speech:
+        async with Speech(key=key, base_url=sandbox.url) as speech:
             voice = Voice(id=made, title="t", state="trained")
             async with Recorder(
                 speech=speech,
