@@ -32,8 +32,9 @@ from flows.narration.takes import Take, TakeStore
 from flows.narration.taking import NotSent, Request, Taking
 from flows.narration.window import Want, Wanted, Window
 
-UNJUDGED = 4
-"""Answers that may wait to be judged: each is held whole, 88 kB a second, and their slots are free already."""
+MOST_UNJUDGED = 24_000_000
+"""Bytes of answers that wait to be judged and kept, above which nothing is sent: 270 s of sound. Their slots are free already,
+and many may come at once, or wait for a slow disk."""
 
 WINDOW = 4
 """Segments open at once, as a multiple of the concurrency."""
@@ -86,6 +87,7 @@ class Recorder:
         self._in_flight = 0
         self._sleeping: dict[Want, asyncio.TimerHandle] = {}
         self._bytes_in_flight = 0
+        self._unjudged = 0
 
     async def __aenter__(self) -> "Recorder":
         await self._taking.__aenter__()
@@ -152,7 +154,7 @@ class Recorder:
         if self.stopped is not None:
             self._fail_all(self.stopped)
         slots = 0 if self.limiter.pause else self.weather.slots(self.limiter.capacity)
-        while self._window and self._in_flight < slots and len(self._requests) < slots + UNJUDGED:
+        while self._window and self._in_flight < slots and self._unjudged < MOST_UNJUDGED:
             if not self._affords(self._window.longest):
                 break
             self._send(self._window.pop())
@@ -202,7 +204,7 @@ class Recorder:
         """
         request = want.request()
         try:
-            take = await self._taking.keep(request, await self._asked(want, request))
+            take = await self._kept(request, await self._asked(want, request))
         except NotSent:
             want.taken.set_exception(self.stopped or Interrupted.by_a_person())
         except RateLimited as limit:
@@ -257,10 +259,20 @@ class Recorder:
             self._bytes_in_flight -= want.size
             self.limiter.told(self._speech.concurrency_limit)
         self._charge(want, Tally(bytes_billed=want.size))
+        self._unjudged += len(wav)
         self.limiter.answered()
         self.weather.clear()
         self._pump()  # the slot is free while the answer is judged
         return wav
+
+    async def _kept(self, request: Request, wav: bytes) -> Take:
+        """
+        Have an answer judged and kept.
+        """
+        try:
+            return await self._taking.keep(request, wav)
+        finally:
+            self._unjudged -= len(wav)
 
     def _leaving(self, want: Want) -> bool:
         """

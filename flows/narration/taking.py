@@ -68,7 +68,7 @@ class Taking:
         self._speech, self._store, self._voice, self._delivery = speech, store, voice, delivery
         self._deadline, self._account, self._on_fault = deadline, account, on_fault
         self._numbers: dict[Request, int] = {}
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="judge")
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="judge")  # they wait for the disk most of the time
 
     async def __aenter__(self) -> Self:
         self._store.folder.mkdir(parents=True, exist_ok=True)
