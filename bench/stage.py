@@ -71,16 +71,19 @@ def stage() -> Iterator[Stage]:
     """
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        _service() as service,
-        httpx.Client(base_url=service) as client,
+        service() as address,
+        httpx.Client(base_url=address) as client,
     ):
-        bare = Stage(client=client, service=service, prefect="", prefect_pid=0, folder=Path(folder))
+        bare = Stage(client=client, service=address, prefect="", prefect_pid=0, folder=Path(folder))
         with _prefect(bare) as (prefect, pid):
             yield replace(bare, prefect=prefect, prefect_pid=pid)
 
 
 @contextmanager
-def _service() -> Iterator[str]:
+def service() -> Iterator[str]:
+    """
+    Run the stand-in service, and yield its address.
+    """
     process = subprocess.Popen([sys.executable, "-m", "bench.service"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None  # noqa: S101 - asked for as a pipe
