@@ -263,22 +263,6 @@ def clip() -> Path:
 
 
 @pytest.fixture
-def voice_id(sandbox: Sandbox, clip: Path) -> str:
-    """
-    A trained voice of the account that Narrate did not make; the journal is empty.
-    """
-    sandbox.config(training="at-once")
-    made = httpx.post(
-        f"{sandbox.url}/model",
-        data={"type": "tts", "title": "Ada", "train_mode": "fast", "visibility": "private"},
-        files={"voices": clip.read_bytes()},
-        headers={"Authorization": f"Bearer {KEY}"},
-    )
-    sandbox.forget()
-    return str(made.raise_for_status().json()["_id"])
-
-
-@pytest.fixture
 def house(tmp_path: Path, sandbox: Sandbox) -> House:
     """
     An empty house and a sandbox whose voices are trained at once.

@@ -18,7 +18,7 @@ from flows.narration.ledger import Outcome
 from flows.narration.limiter import Patience
 from flows.narration.manifest import Manifest, SegmentsFile, segments_path
 from tests.conftest import KEY, Sandbox
-from tests.narration.test_production import House
+from tests.house import House
 
 SCRIPTS = 4
 SENTENCES = 6
