@@ -8,6 +8,7 @@ server is started, which takes ten.
 import argparse
 import asyncio
 import csv
+import gc
 import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -205,8 +206,9 @@ def _narrate(knobs: Settings, *, as_json: bool) -> int:
     """
     Refuse what can be refused, then run the flow beside a view of its progress.
     """
+    gc.disable()  # of all that is imported and surveyed until the flow runs, nothing is garbage
     groups = knobs.groups()
-    order = orders.order(groups)
+    order = orders.order_ahead(groups)
     try:
         if not groups.voice.credentials:  # a block is looked up where Prefect is
             settings.account().key  # noqa: B018  # refuses a missing key
@@ -224,6 +226,8 @@ def _narrate(knobs: Settings, *, as_json: bool) -> int:
     from flows import running
 
     wait()
+    gc.freeze()
+    gc.enable()
     return running.run(groups, as_json=as_json)
 
 

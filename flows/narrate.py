@@ -5,6 +5,7 @@ The work is done downstairs, in `flows.narration`; each task and its policy stan
 `narrate run SCRIPTS --reference FILE`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ async def narrate(
     speech: Delivery = from_environment(Delivery),
     output: Output = from_environment(Output),
     limits: Limits = from_environment(Limits),
-) -> dict[str, Any] | State[Any]:
+) -> Mapping[str, Any] | State[Any]:
     """
     Narrate every script of a folder in one voice, sending only what was never recorded before.
 

@@ -2,6 +2,7 @@
 From the five groups of knobs to an order, refusing first what a person must mend: the command line and the flow begin here.
 """
 
+from contextvars import ContextVar
 from pathlib import Path
 
 from flows import settings
@@ -11,6 +12,8 @@ from flows.narration.takes import TakeStore
 from flows.narration.voice import refuse_recordings
 from flows.settings import Groups, Output, Scripts
 
+_ahead: ContextVar[tuple[Groups, Order] | None] = ContextVar("ahead", default=None)
+
 
 def survey(*, scripts: Scripts, output: Output) -> plan.Survey:
     """
@@ -19,10 +22,25 @@ def survey(*, scripts: Scripts, output: Output) -> plan.Survey:
     return plan.survey(Path(scripts.scripts), out=output.folder, sound=output, cutting=scripts, encoding=scripts.encoding)
 
 
+def order_ahead(groups: Groups) -> Order:
+    """
+    Make the order, and have the flow that this very process runs next for the same *groups* go by it.
+    """
+    _ahead.set(None)
+    made = order(groups)
+    _ahead.set((groups, made))
+    return made
+
+
 def order(groups: Groups) -> Order:
     """
     Raise `UsageError` for whatever is wrong with what was asked for; nothing was sent, and only OUT may have been made.
+
+    What `order_ahead` made of the same *groups* is taken: the scripts are narrated as they were when the command began.
     """
+    ahead = _ahead.get()
+    if ahead is not None and ahead[0] == groups:
+        return ahead[1]
     voice, output, limits = groups.voice, groups.output, groups.limits
     if not voice.credentials:
         settings.account()

@@ -23,7 +23,7 @@ from flows import marks, stopping
 from flows.narrate import narrate
 from flows.narration import report
 from flows.narration.errors import ExitCode, Interrupted
-from flows.narration.manifest import Manifest
+from flows.narration.manifest import Totals
 from flows.narration.production import Production, watching
 from flows.settings import Groups
 
@@ -82,7 +82,7 @@ def _tell(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
     elif result:
-        print(report.headline(Manifest.model_validate(result)))
+        print(report.headline(Totals.model_validate(result["totals"])))
 
 
 @contextmanager

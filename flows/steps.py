@@ -7,7 +7,8 @@ They order the tasks of `flows.tasks`; what is done in each is downstairs, in `f
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections import UserDict
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -147,13 +148,15 @@ async def _reported(production: Production) -> AsyncIterator[None]:
         await _report(production, state="completed")
 
 
-def outcome(production: Production) -> dict[str, Any] | State[Any]:
+def outcome(production: Production) -> Mapping[str, Any] | State[Any]:
     """
     What a flow run ends with: its manifest, or the state Cancelled where a person stopped it.
+
+    No plain dict: Prefect would look for futures in all of it, which for 1,000 scripts takes longer than reading them.
     """
     if production.result["state"] == "cancelled":
         return Cancelled(message=str(Interrupted.by_a_person()))
-    return production.result
+    return UserDict(production.result)
 
 
 async def _report(
@@ -164,8 +167,9 @@ async def _report(
     except StorageFailed as failed:
         get_run_logger().error("The manifest is that of an earlier run. %s", failed)
         raise
-    get_run_logger().info("%s", report.headline(manifest))
-    await acreate_markdown_artifact(report.run_report(manifest), key="narrate-report", description=report.headline(manifest))
+    told = report.headline(manifest.totals)
+    get_run_logger().info("%s", told)
+    await acreate_markdown_artifact(report.run_report(manifest), key="narrate-report", description=told)
 
 
 async def _afford(production: Production, speech: Speech) -> None:

@@ -5,6 +5,7 @@ Paths are relative to OUT, so that a folder can be moved; each file says its sch
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,6 +20,10 @@ SEGMENTS = ".segments"
 State = Literal["narrated", "unchanged", "empty", "failed", "pending"]
 
 
+_BEGINNING = re.compile(rb'\{\s*"schema": \d+,\s*"flow_run_id": ')
+"""What `run.json` begins with: to read on takes longer, the more scripts it lists."""
+
+
 class Record(BaseModel):
     """
     Something that is written as JSON; what a newer version added is not thrown away silently but refused.
@@ -31,9 +36,7 @@ class Record(BaseModel):
         Write as JSON, whole or not at all.
         """
         with replacing(path) as temporary:
-            temporary.write_text(
-                json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
+            temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -140,7 +143,10 @@ class Manifest(Record):
         Say whether *path* holds a manifest, of whatever schema.
         """
         try:
-            found = json.loads(path.read_bytes())
+            content = path.read_bytes()
+            if _BEGINNING.match(content):
+                return True
+            found = json.loads(content)
         except (OSError, ValueError):
             return False
         return isinstance(found, dict) and {"schema", "totals", "scripts"} <= found.keys()
@@ -175,8 +181,15 @@ class SegmentsFile(Record):
     model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
 
+def segments_name(script: str) -> str:
+    """
+    Where in OUT the segments of the script named *script* are written down.
+    """
+    return f"{SEGMENTS}/{script.rpartition('.')[0]}.json"
+
+
 def segments_path(out: Path, script: str) -> Path:
     """
-    Where the segments of the script named *script* are written down.
+    The same as a path.
     """
-    return (out / SEGMENTS / script).with_suffix(".json")
+    return out / segments_name(script)

@@ -3,11 +3,13 @@ What a run has to do, known before anything is spent: scripts read and cut, take
 """
 
 import hashlib
+import json
 import os
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 
 from flows.narration import cost
@@ -15,12 +17,13 @@ from flows.narration.assemble import Piece, Sound, narration_digest, read_mark
 from flows.narration.dialect import MOST_BRACKETS, thicket
 from flows.narration.errors import ScriptUnreadable, UsageError
 from flows.narration.files import status
-from flows.narration.manifest import RUN, Manifest, SegmentsFile, segments_path
+from flows.narration.manifest import RUN, Manifest, SegmentsFile, segments_name, segments_path
 from flows.narration.marked import markdown
-from flows.narration.prose import Note, Prose, plain
-from flows.narration.scripts import LeftOut, Script, find_scripts, read_script
-from flows.narration.segments import Cutting, Segment, cut
+from flows.narration.prose import Prose, plain
+from flows.narration.scripts import LeftOut, Script, clean_text, find_scripts, read_bytes
+from flows.narration.segments import Cutting, Joint, Segment, cut
 from flows.narration.takes import TakeStore
+from flows.narration.unchanged import Made, Memory, look, program
 
 LONGEST_NAME = 255
 """Bytes that a file's name may have on common file systems."""
@@ -33,24 +36,40 @@ LONGEST_TEMPORARY = LONGEST_NAME + 1
 
 
 @dataclass(frozen=True)
+class Text:
+    """
+    What is spoken of a script, and in *notes* what is not spoken as it is written.
+    """
+
+    title: str
+    notes: list[str]
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
 class Reading:
     """
     A script as it will be spoken; *digest* (SHA-256, hex) is of its file's bytes, *track* its place in its folder from 1.
+
+    *count* is the number of its segments, *size* the UTF-8 bytes that speaking all of it once is billed for.
     """
 
     script: Script
     digest: str
     title: str
     track: int
-    segments: tuple[Segment, ...]
-    notes: tuple[Note, ...]
+    notes: list[str]
+    count: int
+    size: int
+    cut: Callable[[], Text]
+    known: Made | None = None
 
-    @property
-    def size(self) -> int:
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
         """
-        UTF-8 bytes that speaking all of it once is billed for.
+        What it is cut into: now, where the last run knew the rest.
         """
-        return sum(cost.billed_bytes(segment.text) for segment in self.segments)
+        return self.cut().segments
 
 
 @dataclass(frozen=True)
@@ -62,37 +81,52 @@ class Survey:
     root: Path
     readings: tuple[Reading, ...]
     left_out: tuple[LeftOut, ...]
+    memory: Memory
 
 
 @dataclass(frozen=True)
 class Planned:
     """
     A script with its takes named; *made* is what stands in OUT already, where that is what would be made.
+
+    Where that was known beforehand, no takes are named.
     """
 
     reading: Reading
     pieces: tuple[Piece, ...]
     tags: dict[str, str]
     narration: str
-    made: SegmentsFile | None
+    made: Made | None
 
 
 def survey(scripts: Path, *, out: Path, sound: Sound, cutting: Cutting, encoding: str | None) -> Survey:
     """
     Read and cut all scripts below *scripts*; `UsageError` for what a person must mend first, before anything is sent.
     """
-    listing = find_scripts(scripts, out=out, suffix=f".{sound.format}")
+    memory = Memory.read(out, cutting=_cutting(cutting, encoding=encoding))
+    listing = find_scripts(scripts, out=out, suffix=f".{sound.format}", sorted_before=memory.made)
     _refuse_another_s(out / RUN, ours=Manifest.is_ours)
+    _refuse_paths(listing.scripts, out=out)
     for script in listing.scripts:
-        _refuse_path(script, out=out)
-        _refuse_another_s(out / script.audio, ours=lambda path: read_mark(path) is not None)
-    tracks: dict[PurePosixPath, int] = {}
+        known = memory.made.get(script.name)
+        if known is None or look(out, script.audio) != known.audio:
+            _refuse_another_s(out / script.audio, ours=lambda path: read_mark(path) is not None)
+    tracks: dict[str, int] = {}
     readings = []
     for script in listing.scripts:
-        folder = PurePosixPath(script.name).parent
+        folder = script.name.rpartition("/")[0]
         tracks[folder] = tracks.get(folder, 0) + 1
-        readings.append(_read(script, track=tracks[folder], cutting=cutting, encoding=encoding))
-    return Survey(root=listing.root, readings=tuple(readings), left_out=listing.left_out)
+        known = memory.made.get(script.name)
+        readings.append(_read(script, track=tracks[folder], cutting=cutting, encoding=encoding, known=known))
+    return Survey(root=listing.root, readings=tuple(readings), left_out=listing.left_out, memory=memory)
+
+
+def _cutting(cutting: Cutting, *, encoding: str | None) -> str:
+    """
+    Digest (SHA-256, hex) of all that decides, with its bytes and its name, how a script is read and cut.
+    """
+    said = [program(), encoding, cutting.model_dump(include=set(Cutting.model_fields))]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _refuse_another_s(target: Path, *, ours: Callable[[Path], bool]) -> None:
@@ -105,22 +139,34 @@ def _refuse_another_s(target: Path, *, ours: Callable[[Path], bool]) -> None:
         )
 
 
-def _refuse_path(script: Script, *, out: Path) -> None:
+def _refuse_paths(scripts: Iterable[Script], *, out: Path) -> None:
     """
     Raise where a narration, or what is written down of it, could not be: found now, or found after it is paid for.
     """
-    for written in (out / script.audio, segments_path(out, script.name)):
-        if len(written.name.encode()) > LONGEST_NAME:
-            raise UsageError(f"The name of {script.name} is too long for a file system.", "Shorten it.")
-        if len(os.fsencode(written.parent.absolute())) + LONGEST_TEMPORARY >= LONGEST_PATH:
-            raise UsageError(f"The path of {script.name} is too long in {out}.", "Shorten it, or choose another --out.")
-        above = next((folder for folder in written.parents if status(folder) is not None), None)
-        if above is not None and not above.is_dir():
-            raise UsageError(
-                f"{above} is a file, and {script.name} needs a folder there.", "Move it away, or choose another --out."
-            )
-    if PurePosixPath(script.audio).parts[0] == RUN:
-        raise UsageError(f"{script.name} would stand where {RUN} is written.", f"Rename {RUN} among the scripts.")
+    folders: set[str] = set()
+    for script in scripts:
+        for written in (script.audio, segments_name(script.name)):
+            folder, _, name = written.rpartition("/")
+            if len(name.encode()) > LONGEST_NAME:
+                raise UsageError(f"The name of {script.name} is too long for a file system.", "Shorten it.")
+            if folder not in folders:
+                folders.add(folder)
+                _refuse_folder(out / folder, script, out=out)
+        if script.audio.partition("/")[0] == RUN:
+            raise UsageError(f"{script.name} would stand where {RUN} is written.", f"Rename {RUN} among the scripts.")
+
+
+def _refuse_folder(folder: Path, script: Script, *, out: Path) -> None:
+    """
+    Raise where there can be no such folder, as a file stands in its way or its path is too long.
+    """
+    if len(os.fsencode(folder.absolute())) + LONGEST_TEMPORARY >= LONGEST_PATH:
+        raise UsageError(f"The path of {script.name} is too long in {out}.", "Shorten it, or choose another --out.")
+    there = next((above for above in (folder, *folder.parents) if status(above) is not None), None)
+    if there is not None and not there.is_dir():
+        raise UsageError(
+            f"{there} is a file, and {script.name} needs a folder there.", "Move it away, or choose another --out."
+        )
 
 
 def refuse_folded(survey: Survey, *, out: Path) -> None:
@@ -160,18 +206,41 @@ def _one_part(one: str, other: str, *, folder: Path) -> bool:
         return (Path(probe) / other).exists()
 
 
-def _read(script: Script, *, track: int, cutting: Cutting, encoding: str | None) -> Reading:
-    text = read_script(script.path, encoding=encoding)
+def _read(script: Script, *, track: int, cutting: Cutting, encoding: str | None, known: Made | None) -> Reading:
+    """
+    Read one script, and cut it unless its bytes are those that are *known*.
+    """
+    data = read_bytes(f"{script.root}/{script.name}")
+    digest = hashlib.sha256(data).hexdigest()
+    # Of the very bytes that were hashed: when it is cut, another text may be in the file.
+    text = partial(_cut, script, data, cutting=cutting, encoding=encoding)
+    if known is not None and known.digest == digest:
+        known_here = known if known.track == track else None
+        return Reading(script, digest, known.title, track, known.notes, known.segments, known.size, text, known_here)
+    cut = text()
+    size = sum(cost.billed_bytes(segment.text) for segment in cut.segments)
+    return Reading(script, digest, cut.title, track, cut.notes, len(cut.segments), size, lambda: cut)
+
+
+def _cut(script: Script, data: bytes, *, cutting: Cutting, encoding: str | None) -> Text:
+    """
+    Turn the bytes of a script into what is spoken of it.
+    """
+    text = clean_text(data, script.path, encoding=encoding)
     prose = _markdown(text, script) if script.path.suffix.lower() == ".md" else plain(text)
     pieces = cut(prose, cutting=cutting)
-    return Reading(
-        script=script,
-        digest=hashlib.sha256(script.path.read_bytes()).hexdigest(),
-        title=prose.title or script.path.stem,
-        track=track,
-        segments=pieces.segments,
-        notes=(*prose.notes, *pieces.notes),
-    )
+    notes = [f"line {note.line}: {note.what}" for note in (*prose.notes, *pieces.notes)]
+    return Text(title=prose.title or script.path.stem, notes=notes, segments=pieces.segments)
+
+
+def making(root: Path, *, sound: Sound, artist: str, key_of: Callable[[str], str]) -> str:
+    """
+    Digest (SHA-256, hex) of all that decides, with a script and its track, what a narration is made from.
+
+    What shapes a take besides its text shows in the key of the take of no text.
+    """
+    pieces = [Piece(take=key_of(""), joint=joint) for joint in Joint]
+    return narration_digest(pieces, sound=sound, tags={"artist": artist, "album": root.resolve().name})
 
 
 def _markdown(text: str, script: Script) -> Prose:
@@ -187,7 +256,11 @@ def planned(survey: Survey, *, out: Path, sound: Sound, artist: str, key_of: Cal
     """
     Name the takes of each script with *key_of* (text as sent to take key), and see whether its narration is there already.
     """
+    as_before = survey.memory.making == making(survey.root, sound=sound, artist=artist, key_of=key_of)
     for reading in survey.readings:
+        if as_before and reading.known and _looks_as_before(out, reading.script, reading.known):
+            yield Planned(reading=reading, pieces=(), tags={}, narration=reading.known.narration, made=reading.known)
+            continue
         pieces = tuple(Piece(take=key_of(segment.text), joint=segment.joint) for segment in reading.segments)
         tags = {
             "title": reading.title,
@@ -197,7 +270,12 @@ def planned(survey: Survey, *, out: Path, sound: Sound, artist: str, key_of: Cal
             "genre": "Speech",
         }
         digest = narration_digest(pieces, sound=sound, tags=tags)
-        yield Planned(reading=reading, pieces=pieces, tags=tags, narration=digest, made=_made(out, reading.script, digest))
+        yield Planned(reading=reading, pieces=pieces, tags=tags, narration=digest, made=_made(out, reading, digest))
+
+
+def _looks_as_before(out: Path, script: Script, known: Made) -> bool:
+    looks = look(out, script.audio), look(out, segments_name(script.name))
+    return all(looks) and looks == (known.audio, known.record)
 
 
 def _album(root: Path, script: Script) -> str:
@@ -205,15 +283,37 @@ def _album(root: Path, script: Script) -> str:
     return folder or root.resolve().name
 
 
-def _made(out: Path, script: Script, digest: str) -> SegmentsFile | None:
+def _made(out: Path, reading: Reading, digest: str) -> Made | None:
     """
     Return what is written down of the narration in OUT if that is whole and would be made again just so.
     """
-    target = out / script.audio
-    made = SegmentsFile.read(segments_path(out, script.name))
-    if made is None or made.narration != digest or not target.is_file() or target.stat().st_size != made.size:
+    script = reading.script
+    # Looked at before they are read: what changes meanwhile looks different to the next run.
+    audio, record = look(out, script.audio), look(out, segments_name(script.name))
+    made, target = SegmentsFile.read(segments_path(out, script.name)), out / script.audio
+    if made is None or made.narration != digest or not target.is_file() or audio[:1] != [made.size]:
         return None
-    return made if read_mark(target) == digest else None
+    return as_made(reading, made, audio=audio, record=record) if read_mark(target) == digest else None
+
+
+def as_made(reading: Reading, made: SegmentsFile, *, audio: list[int], record: list[int]) -> Made:
+    """
+    Put together what the next run may know of a narration that is there.
+    """
+    return Made(
+        digest=reading.digest,
+        title=reading.title,
+        track=reading.track,
+        notes=reading.notes,
+        segments=reading.count,
+        size=reading.size,
+        narration=made.narration,
+        seconds=made.seconds,
+        speech_seconds=made.speech_seconds,
+        pause_seconds=made.pause_seconds,
+        audio=audio,
+        record=record,
+    )
 
 
 @dataclass(frozen=True)
@@ -245,7 +345,7 @@ def estimate(
     return Estimate(
         characters=sum(len(segment.text) for reading in survey.readings for segment in reading.segments),
         bytes=size,
-        segments=sum(len(reading.segments) for reading in survey.readings),
+        segments=sum(reading.count for reading in survey.readings),
         usd=cost.usd(size - (covered or 0), model=model),
         hours=round(cost.hours(spoken, speed=speed), 4),
         bytes_covered=covered,

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from flows.narration import cost
-from flows.narration.assemble import Narration, Sound, assemble
+from flows.narration import cost, entries
+from flows.narration.assemble import Sound, assemble
 from flows.narration.cost import Tally
-from flows.narration.ending import ENDS, located
+from flows.narration.ending import located
 from flows.narration.errors import Interrupted, MoneyError, NarrateError, StorageFailed, TakeFailed
 from flows.narration.ledger import Account
 from flows.narration.limiter import Patience
@@ -24,16 +24,16 @@ from flows.narration.manifest import (
     RUN,
     Manifest,
     ScriptEntry,
-    SegmentEntry,
-    SegmentsFile,
     Totals,
     VoiceEntry,
+    segments_name,
     segments_path,
 )
-from flows.narration.plan import Estimate, Planned, Survey, estimate, planned
+from flows.narration.plan import Estimate, Planned, Survey, as_made, estimate, making, planned
 from flows.narration.recorder import Recorder
-from flows.narration.speech import SAMPLE_RATE, Delivery, InlineReference, Speech, Voice
+from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import TakeDamaged, TakeStore, take_key, voice_key
+from flows.narration.unchanged import Made, Memory, look
 from flows.narration.window import Wanted
 
 watching: ContextVar["Callable[[Production], None] | None"] = ContextVar("watching", default=None)
@@ -86,15 +86,17 @@ class Production:
             reading.script.name: ScriptEntry(
                 script=reading.script.name,
                 digest=reading.digest,
-                segments=len(reading.segments),
-                state="pending" if reading.segments else "empty",
-                notes=[f"line {note.line}: {note.what}" for note in reading.notes],
+                segments=reading.count,
+                state="pending" if reading.count else "empty",
+                notes=list(reading.notes),
             )
             for reading in order.survey.readings
         }
         self.result: dict[str, Any] = {}
         self.interrupted = False
         self._plans: dict[str, Planned] = {}
+        self._made: dict[str, Made] = {}
+        self._making: str | None = None
         self._tallies: dict[str, Tally] = {}
         self._anew: Counter[str] = Counter()
         self._recorder: Recorder | None = None
@@ -112,7 +114,7 @@ class Production:
         return Progress(
             scripts=len(waiting),
             scripts_done=sum(self.entries[reading.script.name].state in ("narrated", "failed") for reading in waiting),
-            segments=sum(len(reading.segments) for reading in waiting),
+            segments=sum(reading.count for reading in waiting),
             segments_done=recorder.segments_done if recorder else 0,
             minutes=recorder.seconds_done / 60 if recorder else 0.0,
             usd=cost.usd(recorder.tally.bytes_billed, model=self.order.delivery.model) if recorder else 0.0,
@@ -125,13 +127,14 @@ class Production:
         self.voice = entry
         self._host = host
         self._key_of = _key_of(voice, delivery=self.order.delivery, host=host)
-        plans = planned(self.order.survey, out=self.order.out, sound=self.order.sound, artist=entry.title, key_of=self._key_of)
-        self._plans = {plan.reading.script.name: plan for plan in plans if plan.reading.segments}
+        survey, sound = self.order.survey, self.order.sound
+        self._making = making(survey.root, sound=sound, artist=entry.title, key_of=self._key_of)
+        plans = planned(survey, out=self.order.out, sound=sound, artist=entry.title, key_of=self._key_of)
+        self._plans = {plan.reading.script.name: plan for plan in plans if plan.reading.count}
         for name, plan in self._plans.items():
             if plan.made is not None:
-                self.entries[name] = _entry(
-                    self.entries[name], plan, plan.made, state="unchanged", tally=Tally(), model=self.order.delivery.model
-                )
+                self._made[name] = plan.made
+                self.entries[name] = entries.unchanged(plan.reading, plan.made)
         return [name for name, plan in self._plans.items() if plan.made is None]
 
     def estimate(self) -> Estimate:
@@ -228,9 +231,10 @@ class Production:
                 except OSError as error:
                     raise StorageFailed.by(error) from error
         except NarrateError as error:
-            self.entries[name] = _failed(entry, error, tally=tally, model=self.order.delivery.model)
+            self.entries[name] = entries.failed(entry, error, tally=tally, model=self.order.delivery.model)
             raise
-        self.entries[name] = _entry(entry, plan, made, state="narrated", tally=tally, model=self.order.delivery.model)
+        self._made[name] = made
+        self.entries[name] = entries.narrated(entry, plan, made, tally=tally, model=self.order.delivery.model)
         return self.entries[name]
 
     async def _record(self, plan: Planned, tally: Tally) -> None:
@@ -269,22 +273,23 @@ class Production:
             self.entries[script].notes.append(f"line {line}: recorded anew, as the take in the store was damaged")
         await self._opened.admit(len(plan.pieces))
 
-    def _assemble(self, plan: Planned) -> SegmentsFile:
+    def _assemble(self, plan: Planned) -> Made:
         out, script = self.order.out, plan.reading.script
         target = out / script.audio
         made = assemble(plan.pieces, store=self.order.store, sound=self.order.sound, tags=plan.tags, target=target)
-        written = _segments_file(plan, made, size=target.stat().st_size)
+        audio = look(out, script.audio)
+        written = entries.segments_file(plan, made, size=target.stat().st_size)
         written.write(segments_path(out, script.name))
-        return written
+        return as_made(plan.reading, written, audio=audio, record=look(out, segments_name(script.name)))
 
     def finish(self, *, state: Literal["completed", "failed", "cancelled"], error: str | None = None) -> Manifest:
         """
         Write `run.json` and return it; `StorageFailed` where it cannot be written, with `result` there all the same.
         """
         for name, tally in self._tallies.items():
-            spent = _spent(tally, model=self.order.delivery.model)
+            spent = entries.spent(tally, model=self.order.delivery.model)
             self.entries[name] = self.entries[name].model_copy(update=spent)
-        entries = list(self.entries.values())
+        rows = list(self.entries.values())
         manifest = Manifest(
             flow_run_id=self.run_id,
             started=self.started,
@@ -294,78 +299,26 @@ class Production:
             voice=self.voice,
             speech={**self.order.delivery.model_dump(), **self.order.sound.model_dump(include=set(Sound.model_fields))},
             left_out=[{"name": left.name, "reason": left.reason} for left in self.order.survey.left_out],
-            totals=Totals.of(entries),
-            scripts=entries,
+            totals=Totals.of(rows),
+            scripts=rows,
         )
         self.result = manifest.model_dump(mode="json")
         try:
             manifest.write(self.order.out / RUN)
+            self._remember()
         except OSError as error:
             raise StorageFailed.by(error) from error
         return manifest
 
-
-def _entry(
-    entry: ScriptEntry,
-    plan: Planned,
-    made: SegmentsFile,
-    *,
-    state: Literal["narrated", "unchanged"],
-    tally: Tally,
-    model: str,
-) -> ScriptEntry:
-    return entry.model_copy(
-        update={
-            "audio": plan.reading.script.audio,
-            "seconds": made.seconds,
-            "speech_seconds": made.speech_seconds,
-            "pause_seconds": made.pause_seconds,
-            "bytes_reused": max(0, plan.reading.size - tally.bytes_recorded),
-            "state": state,
-            **_spent(tally, model=model),
-        }
-    )
-
-
-def _failed(entry: ScriptEntry, error: NarrateError, *, tally: Tally, model: str) -> ScriptEntry:
-    """
-    A script that met an error of its own failed; one that the end of the whole run caught is still pending.
-    """
-    own = error.exit_code not in ENDS
-    fact = error.fact if error.fact.startswith(entry.script) or not own else f"{entry.script}: {error.fact}"
-    return entry.model_copy(update={"state": "failed" if own else "pending", "error": fact, **_spent(tally, model=model)})
-
-
-def _spent(tally: Tally, *, model: str) -> dict[str, Any]:
-    return {
-        "requests": tally.requests,
-        "bytes_billed": tally.bytes_billed,
-        "bytes_unknown": tally.bytes_unknown,
-        "retries": tally.retries,
-        "usd": cost.usd(tally.bytes_billed, model=model),
-    }
-
-
-def _segments_file(plan: Planned, made: Narration, *, size: int) -> SegmentsFile:
-    seconds, speech = round(made.samples / SAMPLE_RATE, 4), round(made.speech_samples / SAMPLE_RATE, 4)
-    return SegmentsFile(
-        narration=plan.narration,
-        size=size,
-        seconds=seconds,
-        speech_seconds=speech,
-        pause_seconds=round(seconds - speech, 4),
-        segments=[
-            SegmentEntry(
-                line=segment.line,
-                text=segment.text,
-                take=piece.take,
-                joint=segment.joint.value,
-                start=round(start / SAMPLE_RATE, 4),
-                end=round(end / SAMPLE_RATE, 4),
-            )
-            for segment, piece, (start, end) in zip(plan.reading.segments, plan.pieces, made.places, strict=True)
-        ],
-    )
+    def _remember(self) -> None:
+        """
+        Leave what is known of the narrations to the next run, once it is known what they would be made from.
+        """
+        before = self.order.survey.memory
+        if self._making is not None:
+            memory = Memory(cutting=before.cutting, making=self._making, made=self._made)
+            if memory != before:
+                memory.write(self.order.out)
 
 
 def _key_of(voice: Voice | InlineReference, *, delivery: Delivery, host: str) -> Callable[[str], str]:

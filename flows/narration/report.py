@@ -2,7 +2,6 @@
 What a person reads at the end: Markdown for the run's page, lines for the terminal.
 """
 
-import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.narration.manifest import Manifest, ScriptEntry, VoiceEntry
+from flows.narration.manifest import Manifest, ScriptEntry, Totals, VoiceEntry
 from flows.narration.reference import Reference
 
 NOTES = 200
 """Notes shown of a run; all of them are in run.json."""
 
+_SPECIAL = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_~[]|"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _COLUMNS = ("Script", "Minutes", "Segments", "Bytes paid", "Bytes reused", "USD", "Retries", "State")
 
 
@@ -24,7 +24,7 @@ def run_report(manifest: Manifest) -> str:
     """
     Tell a run as Markdown: what failed first, then a row for each script, then what was changed or left out.
     """
-    parts = [f"**{headline(manifest)}**"]
+    parts = [f"**{headline(manifest.totals)}**"]
     failed = [entry for entry in manifest.scripts if entry.state == "failed"]
     if manifest.error:
         parts.append(f"**{_escaped(manifest.error)}**")
@@ -44,11 +44,10 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def headline(manifest: Manifest) -> str:
+def headline(totals: Totals) -> str:
     """
     Tell a run in one sentence.
     """
-    totals = manifest.totals
     counts = (
         (totals.narrated, "narrated"),
         (totals.unchanged, "unchanged"),
@@ -110,12 +109,12 @@ def _row(entry: ScriptEntry) -> str:
     )
 
 
-def _list(title: str, lines: Iterable[str]) -> list[str]:
-    told = [f"* {_escaped(line)}" for line in lines]
-    if not told:
+def _list(title: str, lines: Sequence[str]) -> list[str]:
+    if not lines:
         return []
-    if len(told) > NOTES:
-        told[NOTES:] = [f"* … and {len(told) - NOTES} more; run.json has them all."]
+    told = [f"* {_escaped(line)}" for line in lines[:NOTES]]
+    if len(lines) > NOTES:
+        told.append(f"* … and {len(lines) - NOTES} more; run.json has them all.")
     return [f"## {title}\n\n" + "\n".join(told)]
 
 
@@ -123,9 +122,11 @@ def _escaped(text: str) -> str:
     """
     Keep a script's text from being read as Markdown or HTML.
     """
-    line = html.escape(" ".join(text.split()), quote=False)
+    line = " ".join(text.split()).translate(_SPECIAL)
     # At its beginning also what would make a heading, a list or a rule of it.
-    return re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", re.sub(r"([\\`*_~\[\]|]|^[-+#])", r"\\\1", line))
+    if line.startswith(("-", "+", "#")):
+        return f"\\{line}"
+    return re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", line) if line[:1].isdigit() else line
 
 
 _SHOWN = {

@@ -6,8 +6,9 @@ vertical tab, NEL, the Unicode separators), so that the line numbers of every me
 """
 
 import codecs
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -46,12 +47,19 @@ _STRAY_ZWSP = re.compile(rf"(?<![{_SPACELESS}\u200b])\u200b++|\u200b++(?![{_SPAC
 @dataclass(frozen=True, slots=True)
 class Script:
     """
-    One text file to narrate: its *name* is its path below the root, *audio* the same with the suffix of what is made.
+    One text file to narrate: its *name* is its path below the *root*, *audio* the same with the suffix of what is made.
     """
 
     name: str
-    path: Path
+    root: Path
     audio: str
+
+    @property
+    def path(self) -> Path:
+        """
+        Where it is.
+        """
+        return self.root / self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +83,11 @@ class Listing:
     left_out: tuple[LeftOut, ...]
 
 
-def find_scripts(scripts: Path, *, out: Path, suffix: str) -> Listing:
+def find_scripts(scripts: Path, *, out: Path, suffix: str, sorted_before: Iterable[str] = ()) -> Listing:
     """
     List the scripts in a file or folder in natural order (chapter-2 before chapter-10), and all that is left out.
+
+    Where all were *sorted_before*, that order is taken: to find it again takes longer than to read the scripts.
 
     A file that is named outright is taken whatever its name is, as long as it is a .txt or .md. Links to folders are
     never followed: inside they are walked where they are, outside is out of bounds, and loops cannot happen.
@@ -87,17 +97,21 @@ def find_scripts(scripts: Path, *, out: Path, suffix: str) -> Listing:
     if not scripts.is_dir():
         if scripts.suffix.lower() not in SUFFIXES:
             raise UsageError(f"{scripts} is no script.", "Give a .txt or .md file, or a folder of them.")
-        return Listing(scripts.parent, (_script(scripts, scripts.parent, suffix),), ())
+        return Listing(scripts.parent, (_script(scripts.parent, scripts.name, suffix, is_file=scripts.is_file()),), ())
     found: list[Script] = []
     left_out: list[LeftOut] = []
-    for path, reason in _walk(scripts, scripts, out.resolve()):
+    for name, entry, reason in _walk(scripts, "", scripts.resolve(), out.resolve()):
         if reason:
-            left_out.append(LeftOut(legible(path.relative_to(scripts).as_posix()), reason))
+            left_out.append(LeftOut(legible(name), reason))
         else:
-            found.append(_script(path, scripts, suffix))
+            found.append(_script(scripts, name, suffix, is_file=_is_file(entry)))
     if not found:
         raise UsageError(f"There is no script in {scripts}.", "Put .txt or .md files there.")
-    found.sort(key=lambda script: (_NATURAL(script.name), script.name))
+    known = {name: place for place, name in enumerate(sorted_before)}
+    if all(script.name in known for script in found):
+        found.sort(key=lambda script: known[script.name])
+    else:
+        found.sort(key=lambda script: (_NATURAL(script.name), script.name))
     left_out.sort(key=lambda left: (_NATURAL(left.name), left.name))
     _refuse_collisions(found)
     return Listing(scripts, tuple(found), tuple(left_out))
@@ -107,13 +121,28 @@ def read_script(path: Path, *, encoding: str | None = None) -> str:
     """
     Read a script as clean text: UTF-8, or what its byte order mark says, or else *encoding*.
     """
+    return clean_text(read_bytes(path), path, encoding=encoding)
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """
+    Read a script as it is, unless it is too large to be one.
+    """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        with open(path, "rb", buffering=0) as script:  # noqa: PTH123  # a Path for each of thousands of scripts takes as long
+            size = os.fstat(script.fileno()).st_size
+            data = script.readall() if size <= MAX_BYTES else b""
     except OSError as error:
-        raise ScriptUnreadable(f"{path} cannot be read: {error.strerror}.", "Check the file and its rights.") from error
-    if len(data) > MAX_BYTES:
-        raise ScriptUnreadable(f"{path} is larger than {MAX_BYTES // 1_000_000} MB.", "Split it into chapters.")
+        raise ScriptUnreadable(f"{Path(path)} cannot be read: {error.strerror}.", "Check the file and its rights.") from error
+    if size > MAX_BYTES or len(data) > MAX_BYTES:
+        raise ScriptUnreadable(f"{Path(path)} is larger than {MAX_BYTES // 1_000_000} MB.", "Split it into chapters.")
+    return data
+
+
+def clean_text(data: bytes, path: Path, *, encoding: str | None) -> str:
+    """
+    Turn the bytes of the script at *path* into clean text, as `read_script` does.
+    """
     marked = next((name for mark, name in _MARKS if data.startswith(mark)), None)
     return clean(_decoded(data, path, marked or encoding or "utf-8"))
 
@@ -130,37 +159,49 @@ def clean(text: str) -> str:
     return _STRAY_ZWSP.sub(" ", text) if "\u200b" in text else text
 
 
-def _walk(folder: Path, root: Path, out: Path) -> Iterator[tuple[Path, str]]:
+def _walk(folder: Path, above: str, root: Path, out: Path) -> Iterator[tuple[str, os.DirEntry[str], str]]:
     """
-    Give every file below *folder* with the reason why it is left out, or "" for a script.
+    Give every file below *folder* by its name below *root*, with the reason why it is left out, or "" for a script.
     """
     try:
-        told = [(entry, _reason(entry, root, out)) for entry in sorted(folder.iterdir())]
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         name = legible(str(folder))[:200]
         raise UsageError(f"{name} cannot be read: {error.strerror}.", "Check the folder's rights and its depth.") from error
-    for entry, reason in told:
-        if not reason and entry.is_dir():
-            yield from _walk(entry, root, out)
+    for entry in entries:
+        name = above + entry.name
+        reason = _reason(entry, root, out)
+        if not reason and entry.is_dir(follow_symlinks=False):
+            yield from _walk(folder / entry.name, f"{name}/", root, out)
         else:
-            yield entry, reason
+            yield name, entry, reason
 
 
-def _reason(entry: Path, root: Path, out: Path) -> str:
+def _reason(entry: os.DirEntry[str], root: Path, out: Path) -> str:
     """
     Say why an entry is left out: "" for scripts and for folders to look into.
     """
     if entry.name.startswith("."):
         return "hidden"
-    if entry.is_symlink() and not _leads_to(entry).is_relative_to(root.resolve()):
-        return "a link that leads out of the folder"
-    if entry.is_dir():
-        if entry.is_symlink():
+    if entry.is_symlink():
+        leads_to = _leads_to(Path(entry.path))
+        if not leads_to.is_relative_to(root):
+            return "a link that leads out of the folder"
+        if leads_to.is_dir():
             return "a link to a folder that is walked where it is"
-        return "the folder of the narrations" if entry.resolve() == out else ""
+    elif entry.is_dir():
+        return "the folder of the narrations" if Path(entry.path).resolve() == out else ""
     if entry.name.lower() == "readme.md":
         return "README.md is about the scripts, and no script"
-    return "" if entry.suffix.lower() in SUFFIXES else "not a .txt or .md file"
+    return "" if entry.name.lower().endswith(SUFFIXES) else "not a .txt or .md file"
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """
+    Tell whether an entry is a regular file; a link that leads back to itself is none.
+    """
+    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 
 def _leads_to(link: Path) -> Path:
@@ -173,16 +214,15 @@ def _leads_to(link: Path) -> Path:
         return link.parent.resolve() / link.name
 
 
-def _script(path: Path, root: Path, suffix: str) -> Script:
+def _script(root: Path, name: str, suffix: str, *, is_file: bool) -> Script:
     """
     Describe one script, which must be a regular file with a name that can be written down.
     """
-    name = path.relative_to(root).as_posix()
     if legible(name) != name:
         raise UsageError(f"{legible(name)} is a file name with control characters, or one that is not UTF-8.", "Rename it.")
-    if not path.is_file():
+    if not is_file:
         raise UsageError(f"{name} is not a regular file.", "Replace it by a text file, or remove it.")
-    return Script(name, path, f"{name[: -len(path.suffix)]}.{suffix.lstrip('.')}")
+    return Script(name, root, f"{name.rpartition('.')[0]}.{suffix.lstrip('.')}")
 
 
 def _refuse_collisions(found: list[Script]) -> None:
@@ -190,15 +230,17 @@ def _refuse_collisions(found: list[Script]) -> None:
     Raise where two scripts would be narrated into one file, or one into the folder of another.
     """
     owners: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for script in found:
         owner = owners.setdefault(script.audio, script.name)
+        folders.setdefault(script.audio.rpartition("/")[0], script.name)
         if owner != script.name:
             raise UsageError(f"{owner} and {script.name} would both become {script.audio}.", "Rename one of them.")
-    for script in found:
-        for folder in PurePosixPath(script.audio).parents:
-            if str(folder) in owners:
+    for inside, name in folders.items():
+        for folder in (inside, *map(str, PurePosixPath(inside).parents)):
+            if folder in owners:
                 raise UsageError(
-                    f"{owners[str(folder)]} would become {folder}, which is the folder of {script.name}.", "Rename one of them."
+                    f"{owners[folder]} would become {folder}, which is the folder of {name}.", "Rename one of them."
                 )
 
 

@@ -15,7 +15,7 @@ from flows.narration.assemble import Sound
 from flows.narration.errors import ScriptUnreadable, UsageError
 from flows.narration.judge import Heard
 from flows.narration.limiter import Patience
-from flows.narration.manifest import segments_path
+from flows.narration.manifest import SegmentsFile, segments_path
 from flows.narration.plan import Estimate, Planned, Survey, estimate, planned, survey
 from flows.narration.production import Order, Production
 from flows.narration.segments import Cutting
@@ -97,12 +97,14 @@ def test_an_unchanged_narration_is_recognised(house: House) -> None:
     With all that is written down of it.
     """
     made = house.plans()["one.txt"].made
+    record = SegmentsFile.read(segments_path(house.out, "one.txt"))
 
     assert [] == _unmade(house)
     assert made is not None
+    assert record is not None
     assert (0.9, 0.2, 0.7) == (made.seconds, made.speech_seconds, made.pause_seconds)
     assert [(1, "First.", "paragraph", 0.0, 0.1), (3, "Second.", "end", 0.8, 0.9)] == [
-        (segment.line, segment.text, segment.joint, segment.start, segment.end) for segment in made.segments
+        (segment.line, segment.text, segment.joint, segment.start, segment.end) for segment in record.segments
     ]
 
 

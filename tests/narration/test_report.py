@@ -161,9 +161,9 @@ def test_a_run_in_one_sentence() -> None:
 
     assert (
         "3 scripts: 1 narrated, 1 unchanged, 1 not done; 4.5 minutes, 0 requests, 120 bytes paid (0.0018 USD), 15 reused."
-        == headline(_manifest(*entries))
+        == headline(_manifest(*entries).totals)
     )
-    assert headline(_manifest()).startswith("0 scripts: none;")
+    assert headline(_manifest().totals).startswith("0 scripts: none;")
 
 
 def test_a_voice_is_shown_with_what_it_was_made_from() -> None:
