@@ -159,7 +159,7 @@ def test_a_run_that_ends_well_does_not_tell_the_key(
     """
     Nor do the answers of a command that only asks.
     """
-    sandbox.config(training="at-once", seconds=1, keys=[SECRET])
+    sandbox.config(training="at-once", keys=[SECRET])
     environment = {**NOISY, "FISH_API_KEY": SECRET}
 
     with watched() as arguments:
