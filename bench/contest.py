@@ -13,7 +13,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from bench import measure
@@ -99,6 +98,7 @@ class Contest:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self._runs = 0
+        self._empties: dict[str, Result] = {}
 
     def scripts(self, segments: int, *, each: int = EACH) -> Scripts:
         """
@@ -144,15 +144,15 @@ class Contest:
         _say(f"{contender.name}, {scripts.segments} segments: killed after {answered} answers, billed {billed:.3f} × the text")
         return billed
 
-    @cached_property
-    def empties(self) -> dict[str, Result]:
+    def empty(self, contender: Contender) -> Result:
         """
-        A run of one segment of each contender, the second of two: the first warms what is cached.
+        A run of one segment, made once: the second of two, as the first warms what is cached.
         """
-        one = self.scripts(1)
-        for contender in (RECIPE, SCRIPT, NARRATE):
+        if contender.name not in self._empties:
+            one = self.scripts(1)
             self.run(contender, one, terms=Terms(latency=0))
-        return {one_of.name: self.run(one_of, one, terms=Terms(latency=0)) for one_of in (RECIPE, SCRIPT, NARRATE)}
+            self._empties[contender.name] = self.run(contender, one, terms=Terms(latency=0))
+        return self._empties[contender.name]
 
     def _out(self, contender: Contender) -> Path:
         self._runs += 1
@@ -205,7 +205,7 @@ def _row(contest: Contest, contender: Contender, size: int) -> Row:
         name=contender.name,
         wall=result.taken.wall,
         phase=result.phase,
-        cpu=result.cpu_above(contest.empties[contender.name]),
+        cpu=result.cpu_above(contest.empty(contender)),
         memory=result.taken.memory,
         refused=result.journal.refused,
         billed=contest.billed_after_kill(contender, scripts, latency=latency),
@@ -216,7 +216,7 @@ def _recipe(contest: Contest) -> Callable[[int], Row]:
     """
     Measure the recipe once, and return what tells its row at any size.
     """
-    scripts, empty = contest.scripts(RECIPE_SEGMENTS), contest.empties[RECIPE.name]
+    scripts, empty = contest.scripts(RECIPE_SEGMENTS), contest.empty(RECIPE)
     result = contest.run(RECIPE, scripts, terms=Terms(latency=RECIPE_LATENCY, limit=AT_ONCE))
     billed = contest.billed_after_kill(RECIPE, scripts, latency=RECIPE_LATENCY)
     more = scripts.segments - 1
@@ -268,7 +268,7 @@ def apart(contest: Contest, size: int) -> str:
     """
     Tell what is not in the rows: Narrate's start and end, encoding, Prefect's server, and the stand-in's own part.
     """
-    empty = contest.empties[NARRATE.name]
+    empty = contest.empty(NARRATE)
     embedded = contest.run(NARRATE, empty.scripts, terms=Terms(latency=0), embedded=True)
     many = contest.scripts(size)
     result = contest.run(NARRATE, many, terms=Terms(latency=LATENCY, limit=AT_ONCE))
