@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flows.narration.pace import bounds
 
 ENGLISH = "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness. " * 4
-GERMAN = "Als Gregor Samsa eines Morgens aus unruhigen Träumen erwachte, fand er sich zu einem Ungeziefer verwandelt. " * 4
+GERMAN = "Der Nordwind und die Sonne stritten einmal, wer von beiden der Stärkere sei, da kamen Wanderer des Weges. " * 4
 CHINESE = "从前有一座山，山里有一座庙，庙里有一个老和尚，正在给小和尚讲故事。" * 8
 JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 8
 KOREAN = "나라의 말이 중국과 달라 한자와는 서로 통하지 아니하므로 이런 까닭으로 어리석은 백성이 있다. " * 6
