@@ -143,7 +143,7 @@ def _line(text: str) -> str:
     """
     Make one line of *text*, without what would steer a terminal.
     """
-    return "".join(letter for letter in re.sub(r"\s+", " ", text).strip() if letter.isprintable())
+    return "".join(letter for letter in re.sub(r"\s+", " ", text) if letter.isprintable()).strip()
 
 
 def retry_after(response: httpx.Response) -> float | None:

@@ -497,7 +497,7 @@ async def test_a_deleted_voice_is_gone(sandbox: Sandbox, status: int) -> None:
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [(rb'{"message": "half a smile \ud83d"}', "half a smile ?"), (b"[" * 100_000, "[" * 300), (b"\xff\x00", "\ufffd\x00")],
+    [(rb'{"message": "half a smile \ud83d"}', "half a smile"), (b"[" * 100_000, "[" * 300), (b"\xff\x00", "\ufffd")],
     ids=["half a character", "depth", "no text"],
 )
 async def test_whatever_an_error_says_can_be_written_down(body: bytes, said: str) -> None:
