@@ -12,6 +12,8 @@ from html.entities import codepoint2name
 
 import httpx
 
+from flows.narration.errors import ServiceUnavailable
+
 MOST_ANSWER_BYTES = 100_000_000
 """Nineteen minutes of sound: the longest segment at the slowest speed takes eleven."""
 
@@ -64,6 +66,15 @@ def bound(response: httpx.Response) -> None:
     response.headers.pop("content-encoding", None)
     most = MOST_ERROR_BYTES if response.is_error else MOST_ANSWER_BYTES
     response.stream = Bounded(response.stream, most=most, enough=response.is_error)
+
+
+def require_end(response: httpx.Response | None) -> None:
+    """
+    Raise `ServiceUnavailable` for an answer that ends with its connection: whether all of it came, nobody can tell.
+    """
+    told = response is not None and {"content-length", "transfer-encoding"} & response.headers.keys()
+    if not told:
+        raise ServiceUnavailable("The answer does not say where it ends, so it may be cut short.")
 
 
 def key_of(response: httpx.Response) -> str:

@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS request (
 ) WITHOUT ROWID
 """
 _ENTER = "INSERT INTO request VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'sent', NULL)"
+_WITHDRAW = "DELETE FROM request WHERE run = ? AND number = ?"
 _SETTLE = "UPDATE request SET settled = ?, outcome = ?, reason = ? WHERE run = ? AND number = ?"
 
 
@@ -136,8 +137,18 @@ class Ledger:
         run, host, voice, model = self._account
         values = (run, self._last, _now(), host, voice, model, *_values(entry))
         number = self._last
-        await self._put(_ENTER, values)
+        try:
+            await self._put(_ENTER, values)
+        except asyncio.CancelledError:
+            self.withdraw(number)
+            raise
         return number
+
+    def withdraw(self, number: int) -> "asyncio.Future[None]":
+        """
+        Take out a request that never left.
+        """
+        return self._put(_WITHDRAW, (self._account.run, number))
 
     def settle(self, number: int, outcome: Outcome, reason: str | None = None) -> "asyncio.Future[None]":
         """

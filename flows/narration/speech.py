@@ -210,6 +210,7 @@ class Speech:
         """
         async with self._asking("speaking", deadline=deadline) as sdk:
             wav = await sdk.tts.convert(text=text, model=delivery.model, config=_config(voice, delivery))
+            answer.require_end(_last_response.get())
             return answer.blotted(bytes(wav), self._key)
 
     async def _remember(self, response: httpx.Response) -> None:
@@ -356,7 +357,9 @@ def _from_status(response: httpx.Response, doing: str) -> NarrateError:
             return ServiceUnavailable(fact)
         case 422:
             return RequestUnread(fact, "Run the same command again; if it says so again, the text may be the cause.")
-        case 502 | 503 | 504:
+        case 502 | 504:  # said by what stands before the service, which may have done the work
+            return ServiceAway(fact, retry_after=answer.retry_after(response))
+        case 503:
             return ServiceAway(fact, retry_after=answer.retry_after(response), billed=False)
         case _ if status >= 500:
             return ServiceUnavailable(fact, retry_after=answer.retry_after(response), billed=False)

@@ -92,15 +92,15 @@ class Taking:
         """
         Enter *request*, send it if *leaving* then says so, and return the answer; settle it where there is none.
         """
-        sent = False
+        number = await self._ledger.enter(self._entry(request))
+        if not leaving():
+            self._ledger.withdraw(number).add_done_callback(self._written)
+            raise NotSent("The run was stopped.")
+        self._numbers[request] = number
         try:
-            self._numbers[request] = await self._ledger.enter(self._entry(request))
-            if not leaving():
-                raise NotSent("The run was stopped.")
-            sent = True
             return await self._speech.speak(request.text, voice=self._voice, delivery=self._delivery, deadline=self._deadline)
         except asyncio.CancelledError:
-            self._settle(request, Outcome.UNKNOWN if sent else Outcome.REFUSED, "given up by the run")
+            self._settle(request, Outcome.UNKNOWN, "given up by the run")
             raise
         except ServiceUnavailable as error:
             self._settle(request, Outcome.REFUSED if error.billed is False else Outcome.UNKNOWN, error.fact)

@@ -170,9 +170,9 @@ async def test_a_voice_is_created_private_with_all_that_was_given(sandbox: Sandb
         (425, ServiceUnavailable, (AGAIN, None, None)),
         (429, RateLimited, (AGAIN, None, False)),
         (500, ServiceUnavailable, (AGAIN, None, False)),
-        (502, ServiceAway, (AGAIN, None, False)),
+        (502, ServiceAway, (AGAIN, None, None)),
         (503, ServiceAway, (AGAIN, None, False)),
-        (504, ServiceAway, (AGAIN, None, False)),
+        (504, ServiceAway, (AGAIN, None, None)),
         (529, ServiceUnavailable, (AGAIN, None, False)),
     ],
 )
@@ -375,6 +375,20 @@ async def test_a_service_that_repeats_the_key_is_not_quoted_with_it() -> None:
             await speech.voices()
 
     assert "While listing voices (page 1): the service answered 401 (no such key: …)." == refused.value.fact
+
+
+async def test_an_answer_that_ends_with_its_connection_may_be_cut_short() -> None:
+    """
+    Half of a take sounds like a take: what does not say where it ends is taken again, and was perhaps billed.
+    """
+    async with (
+        _answering(b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\n\r\nRIFF") as url,
+        Speech(key=KEY, base_url=url) as speech,
+    ):
+        error = await _refusal(_spoken(speech))
+
+    assert isinstance(error, ServiceUnavailable)
+    assert ("The answer does not say where it ends, so it may be cut short.", None) == (error.fact, error.billed)
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "schlüssel", "nul\0", "tab\tbed"])

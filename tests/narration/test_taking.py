@@ -137,14 +137,19 @@ async def test_the_order_of_what_reaches_the_disk(taking: Opener, tmp_path: Path
 
 async def test_a_request_that_may_not_leave_is_not_sent_and_not_owed(taking: Opener, sandbox: Sandbox, tmp_path: Path) -> None:
     """
-    The run was stopped while its entry was written.
+    The run was stopped, or given up, while its entry was written: it is taken out again.
     """
     async with taking() as taker:
         with pytest.raises(NotSent):
             await taker.ask(REQUEST, leaving=lambda: False)
+        given_up = asyncio.create_task(taker.ask(REQUEST, leaving=lambda: True))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
 
     assert [] == sandbox.requests("/v1/tts")
-    assert [("refused",)] == _rows(tmp_path)
+    assert [] == _rows(tmp_path)
 
 
 async def test_a_bad_take_is_billed_and_set_aside(taking: Opener, sandbox: Sandbox, tmp_path: Path) -> None:
