@@ -6,11 +6,12 @@ import argparse
 import os
 from datetime import UTC, datetime
 
-from bench import contest, segment_size
+from bench import contest, rerun, segment_size
 from bench.stage import stage
 
 SIZES = (200, 1_000, 10_000)
 LIMITED = 200
+PARTS = ("contest", "apart", "limit", "rerun", "size")
 
 
 def main() -> None:
@@ -19,10 +20,10 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m bench", description="Comparisons, as ratios.")
     parser.add_argument("--segments", type=int, nargs="+", default=SIZES, help="Sizes of the contest.")
-    parser.add_argument("--only", choices=("contest", "apart", "limit", "size"), nargs="+", help="Parts; all by default.")
+    parser.add_argument("--only", choices=PARTS, nargs="+", help="Parts; all by default.")
     arguments = parser.parse_args()
-    parts = set(arguments.only or ("contest", "apart", "limit", "size"))
-    if parts & {"contest", "apart", "limit"}:
+    parts = set(arguments.only or PARTS)
+    if parts - {"size"}:
         _contest(parts, arguments.segments)
     if "size" in parts:
         segment_size.main()
@@ -37,6 +38,8 @@ def _contest(parts: set[str], sizes: list[int]) -> None:
             print(contest.table(contest.rows(runs, sizes)) + "\n", flush=True)
         if "apart" in parts:
             print(contest.apart(runs, min(1_000, max(sizes))) + "\n", flush=True)
+        if "rerun" in parts:
+            print(rerun.table(set_up) + "\n", flush=True)
         if "limit" in parts:
             print(contest.limited(runs, min(LIMITED, max(sizes))) + "\n", flush=True)
 

@@ -1,7 +1,7 @@
 """
 A stand-in that is next to free: `python -m bench.service`, listening at a port of its own.
 
-The sandbox spends more on a request than Narrate may, and on two cores would be part of what is measured. This one speaks as
+The sandbox makes each answer anew, which on two cores would be part of what is measured. This one speaks as
 much of the same wire format as the contenders need: voices, wallet, `POST /v1/tts` with chunked WAV whose header has no length,
 and 429 above the limit. Its answers are seconds of real speech, made before the first request comes.
 """
