@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import KEY, ROOT, Narrate, Sandbox, wait_for
 from tests.searching import BLOCK_SECRET, found, written
+from tests.test_stopping import SUSPENDED
 
 SAVE = "from flows.credentials import FishAudioCredentials as C; C(api_key=input(), base_url=input()).save('fish-audio')"
 """How README says to make the block, but for a key that is typed rather than written down."""
@@ -158,6 +159,31 @@ def test_deployments_run(prefect: Narrate, sandbox: Sandbox, prefect_api: str, p
     assert {} == written(prefect.folder) | written(prefect_home)
     assert [] == found(str([by_hand, by_clock, voice]).encode())
     assert KEY not in worker.read_text() + str([by_hand["parameters"], by_clock["parameters"], voice["parameters"]])
+
+
+@pytest.mark.long
+def test_a_run_that_was_suspended_goes_on_where_it_was(
+    prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path
+) -> None:
+    """
+    Suspend ends its process, Resume starts another; nothing is sent between the two, and nothing twice.
+    """
+    sandbox.config(training="at-once", latency=1.0, concurrency_limit=2)
+    _prefect(prefect, "deployment", "run", "narrate/on-demand", "--tag", "by-test")
+    ours = {"deployments": {"id": {"any_": [_deployment(prefect_api, "narrate/on-demand")["id"]]}}}
+    wait_for(lambda: len(sandbox.spoken()) > 3 or None, what="takes", seconds=90)
+    [run] = httpx.post(f"{prefect_api}/flow_runs/filter", json=ours).raise_for_status().json()
+
+    suspended = {"type": "PAUSED", "name": "Suspended", "state_details": SUSPENDED}
+    httpx.post(f"{prefect_api}/flow_runs/{run['id']}/set_state", json={"state": suspended}).raise_for_status()
+    wait_for(lambda: "is paused" in worker.read_text() or None, what="the end of its process", seconds=30)
+    sent = sandbox.spoken()
+    sandbox.config(latency=0.0)
+    assert "Suspended" == httpx.get(f"{prefect_api}/flow_runs/{run['id']}").json()["state"]["name"]
+    httpx.post(f"{prefect_api}/flow_runs/{run['id']}/resume", json={}).raise_for_status()
+
+    assert "COMPLETED" == _ended(prefect_api, "narrate/on-demand")["state_type"], worker.read_text()
+    assert len(sent) < len(sandbox.spoken()) == len(set(sandbox.spoken()))
 
 
 def test_the_clock_makes_runs(prefect: Narrate, prefect_api: str) -> None:

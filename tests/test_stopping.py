@@ -18,6 +18,9 @@ from tests.conftest import Narrate, Sandbox, wait_for
 LAST_SECONDS = 5
 """How long after it was told to stop a run may still send something."""
 
+SUSPENDED = {"pause_timeout": "2100-01-01T00:00:00Z", "pause_reschedule": True}
+"""What the UI says of a run that it suspends: it is started again when it is resumed."""
+
 STAND_SECONDS = 30
 """How long it may take until the state stands."""
 
@@ -53,7 +56,7 @@ def _cancel(api: str, run_id: str, _process: "subprocess.Popen[str]") -> None:
 
 
 def _suspend(api: str, run_id: str, _process: "subprocess.Popen[str]") -> None:
-    _set(api, run_id, type="PAUSED", name="Suspended", state_details={"pause_timeout": "2100-01-01T00:00:00Z"})
+    _set(api, run_id, type="PAUSED", name="Suspended", state_details=SUSPENDED)
 
 
 def _terminate(_api: str, _run_id: str, process: "subprocess.Popen[str]") -> None:

@@ -27,6 +27,7 @@ from flows.narration.errors import (
 from flows.narration.judge import BadTake
 from flows.narration.ledger import Account
 from flows.narration.limiter import STORM, Limiter, Odds, Patience, Weather
+from flows.narration.slots import Slots
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import Take, TakeStore
 from flows.narration.taking import NotSent, Request, Taking
@@ -35,6 +36,9 @@ from flows.narration.window import Want, Wanted, Window
 MOST_UNJUDGED = 24_000_000
 """Bytes of answers that wait to be judged and kept, above which nothing is sent: 270 s of sound. Their slots are free already,
 and many may come at once, or wait for a slow disk."""
+
+AHEAD = 8
+"""One request for so many slots is entered in the ledger before its slot is free: the disk is not waited for then."""
 
 WINDOW = 4
 """Segments open at once, as a multiple of the concurrency."""
@@ -84,9 +88,10 @@ class Recorder:
         self._announced = 0
         self._room = asyncio.Event()
         self._requests: set[asyncio.Task[None]] = set()
-        self._in_flight = 0
+        self._slots = Slots()
+        self._begun = 0
         self._sleeping: dict[Want, asyncio.TimerHandle] = {}
-        self._bytes_in_flight = 0
+        self._bytes_begun = 0
         self._unjudged = 0
 
     async def __aenter__(self) -> "Recorder":
@@ -153,8 +158,11 @@ class Recorder:
         self._window.fill(self._is_there)
         if self.stopped is not None:
             self._fail_all(self.stopped)
+            self._slots.close()
         slots = 0 if self.limiter.pause else self.weather.slots(self.limiter.capacity)
-        while self._window and self._in_flight < slots and self._unjudged < MOST_UNJUDGED:
+        self._slots.let_in(slots)
+        ahead = max(1, slots // AHEAD) if slots else 0
+        while self._window and self._begun < slots + ahead and self._unjudged < MOST_UNJUDGED:
             if not self._affords(self._window.longest):
                 break
             self._send(self._window.pop())
@@ -172,10 +180,10 @@ class Recorder:
         """
         if self._budget is None:
             return True
-        spent = self.tally.bytes_billed + self.tally.bytes_unknown + self._bytes_in_flight
+        spent = self.tally.bytes_billed + self.tally.bytes_unknown + self._bytes_begun
         if spent + want.size <= self._budget:
             return True
-        if not self._in_flight:
+        if not self._begun:
             model = self._delivery.model
             self.stop(
                 MoneyError(
@@ -186,8 +194,8 @@ class Recorder:
         return False
 
     def _send(self, want: Want) -> None:
-        self._in_flight += 1
-        self._bytes_in_flight += want.size
+        self._begun += 1
+        self._bytes_begun += want.size
         request = asyncio.create_task(self._attempt(want))
         self._requests.add(request)
         request.add_done_callback(lambda done: self._settle(want, done))
@@ -208,7 +216,7 @@ class Recorder:
         except NotSent:
             want.taken.set_exception(self.stopped or Interrupted.by_a_person())
         except RateLimited as limit:
-            self.limiter.refused(self._in_flight, retry_after=limit.retry_after)
+            self.limiter.refused(self._slots.in_flight, retry_after=limit.retry_after)
             self.weather.refused()
             self._in_passing(want, limit)
         except ServiceUnavailable as error:
@@ -240,9 +248,10 @@ class Recorder:
         """
         left = False
 
-        def leaving() -> bool:
+        async def leaving() -> bool:
             nonlocal left
-            left = self._leaving(want)
+            asyncio.get_running_loop().call_soon(self._pump)  # there may be a slot
+            left = await self._leaving(want)
             return left
 
         try:
@@ -255,8 +264,10 @@ class Recorder:
                 self._charge(want, Tally(bytes_unknown=want.size))
             raise
         finally:
-            self._in_flight -= 1
-            self._bytes_in_flight -= want.size
+            if left:
+                self._slots.given_back()
+            self._begun -= 1
+            self._bytes_begun -= want.size
             self.limiter.told(self._speech.concurrency_limit)
         self._charge(want, Tally(bytes_billed=want.size))
         self._unjudged += len(wav)
@@ -274,13 +285,17 @@ class Recorder:
         finally:
             self._unjudged -= len(wav)
 
-    def _leaving(self, want: Want) -> bool:
+    async def _leaving(self, want: Want) -> bool:
         """
-        Say whether a request that was entered may leave: not when the run was stopped meanwhile.
+        Wait until a request that was entered may leave; false when the run was stopped meanwhile.
         """
-        if self.stopped is None:
+        slot = await self._slots.taken()
+        if slot and self.stopped is not None:
+            self._slots.given_back()
+            slot = False
+        if slot:
             self._charge(want, Tally(requests=1, retries=1 if want.requests > 1 else 0))
-        return self.stopped is None
+        return slot
 
     def _retake(self, want: Want, error: BadTake) -> None:
         """
@@ -354,6 +369,7 @@ class Recorder:
             timer.cancel()
         _fail(self._window.clear(), error)
         _fail(self._sleeping, error)
+        self._slots.close()
         self._sleeping.clear()
         self._room.set()
 

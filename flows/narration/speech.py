@@ -17,9 +17,11 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+import aiohttp
 import httpx
 from fishaudio import AsyncFishAudio, ReferenceAudio, TTSConfig
 from fishaudio.types import Prosody
+from httpx_aiohttp import AiohttpTransport
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.narration import answer
@@ -36,10 +38,12 @@ from flows.narration.errors import (
     VoiceFailed,
     VoiceNotFound,
 )
-from flows.narration.lines import Lines
 
 SAMPLE_RATE = 44_100
 """Hz of every take: asked for in each request, and the rate narrations are made at."""
+
+TIMEOUT = httpx.Timeout(120, connect=10, pool=None)
+"""Seconds for each operation on a socket; a request in all has a deadline of its own."""
 
 PAGE = 100
 """Voices on a page of a listing: the most the API gives at once."""
@@ -109,6 +113,16 @@ class InlineReference:
     transcript: str
 
 
+def _session() -> aiohttp.ClientSession:
+    """
+    Make what httpx sends through: aiohttp, as httpx's own transport takes twice the time of a request on the one event loop.
+
+    Any number of connections, as the recorder counts requests; proxies of the environment count; no cookie is kept.
+    """
+    connector = aiohttp.TCPConnector(limit=0, ssl=httpx.create_ssl_context())
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True)
+
+
 _last_response: ContextVar[httpx.Response | None] = ContextVar("_last_response", default=None)
 
 
@@ -126,8 +140,14 @@ class Speech:
         self._key = key
         self.host = urlsplit(base_url).hostname or ""
         self.concurrency_limit: int | None = None
-        self._base_url = base_url
-        self._lines = Lines(base_url, on_response=self._remember)
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=TIMEOUT,
+            headers={"accept-encoding": "identity"},  # none is undone: a few kilobytes can become gigabytes
+            event_hooks={"response": [self._remember]},
+            transport=AiohttpTransport(client=_session),
+        )
+        self._sdk = AsyncFishAudio(api_key=key, base_url=base_url, httpx_client=self._http)
 
     async def __aenter__(self) -> Self:
         return self
@@ -135,7 +155,7 @@ class Speech:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._lines.close()
+        await self._http.aclose()
 
     async def voices(self, *, tag: str | None = None) -> Listing:
         """
@@ -228,13 +248,12 @@ class Speech:
     @asynccontextmanager
     async def _asking(self, doing: str, *, deadline: float = MANAGEMENT_SECONDS) -> AsyncIterator[AsyncFishAudio]:
         """
-        Lend an SDK client for a request, bound it by a total deadline, and translate whatever it raises.
+        Give the SDK for a request, bound it by a total deadline, and translate whatever it raises.
         """
         _last_response.set(None)
         try:
-            with self._lines.lent() as client:
-                async with asyncio.timeout(deadline):
-                    yield AsyncFishAudio(api_key=self._key, base_url=self._base_url, httpx_client=client)
+            async with asyncio.timeout(deadline):
+                yield self._sdk
         except NarrateError:
             raise
         except Exception as error:
@@ -324,14 +343,16 @@ def _translated(error: Exception, doing: str, key: str) -> NarrateError:
     if response is not None and not response.is_success:
         return _from_status(response, doing)
     said = answer.without_key(str(error), key)
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+    # The transport tells a connection that breaks under a request as one that was never made: its cause knows better.
+    cause = error.__cause__ if isinstance(error, httpx.TransportError) else error
+    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return ServiceAway(f"While {doing}: no connection to the service ({said}).", billed=False)
     if isinstance(error, TimeoutError):
         return ServiceUnavailable(f"While {doing}: no complete answer within the deadline.")
     if isinstance(error, answer.AnswerTooLong):
         return ServiceUnavailable(f"While {doing}: {said}, at {answer.MOST_ANSWER_BYTES // 1_000_000} MB it was given up.")
-    if isinstance(error, httpx.TransportError):
-        return ServiceUnavailable(f"While {doing}: the connection broke ({type(error).__name__}: {said}).")
+    if isinstance(error, httpx.TransportError) or isinstance(cause, aiohttp.ClientError):
+        return ServiceUnavailable(f"While {doing}: the connection broke ({type(cause or error).__name__}: {said}).")
     if response is not None:
         return ServiceUnavailable(f"While {doing}: the answer is not what the API documents ({type(error).__name__}).")
     return RequestRefused(f"While {doing}: the request cannot be made ({type(error).__name__}: {said}).")

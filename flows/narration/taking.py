@@ -5,7 +5,7 @@ What is retried, when and how often is decided upstairs, in `flows.narration.rec
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self, TypeVar
@@ -88,13 +88,18 @@ class Taking:
         """
         return Outcome.UNKNOWN if self._store.find(take) is None else Outcome.TAKEN
 
-    async def ask(self, request: Request, *, leaving: Callable[[], bool]) -> bytes:
+    async def ask(self, request: Request, *, leaving: Callable[[], Awaitable[bool]]) -> bytes:
         """
         Enter *request*, send it if *leaving* then says so, and return the answer; settle it where there is none.
         """
         number = await self._ledger.enter(self._entry(request))
-        if not leaving():
-            self._ledger.withdraw(number).add_done_callback(self._written)
+        leaves = False
+        try:
+            leaves = await leaving()
+        finally:
+            if not leaves:
+                self._ledger.withdraw(number).add_done_callback(self._written)
+        if not leaves:
             raise NotSent("The run was stopped.")
         self._numbers[request] = number
         try:

@@ -89,7 +89,10 @@ async def test_no_answer_is_unpacked() -> None:
     None was asked for, and 100 kB would become 100 MB.
     """
     packed = gzip.compress(b"[" + b" " * 100_000_000)
-    async with _serving("200 OK\r\nContent-Encoding: gzip", packed) as url, Speech(key=KEY, base_url=url) as speech:
+    async with (
+        _serving(f"200 OK\r\nContent-Length: {len(packed)}\r\nContent-Encoding: gzip", packed) as url,
+        Speech(key=KEY, base_url=url) as speech,
+    ):
         wav = await speech.speak("A.", voice=VOICE, delivery=Delivery(), deadline=20)
 
     assert packed == wav
@@ -146,8 +149,9 @@ async def test_a_page_in_place_of_sound_is_kept_without_the_key() -> None:
     """
     A proxy that shows what it was sent would otherwise leave it in the take store, where refused answers are kept.
     """
+    page = f"<html>Authorization: Bearer {KEY}</html>".encode()
     async with (
-        _serving("200 OK", f"<html>Authorization: Bearer {KEY}</html>".encode()) as url,
+        _serving(f"200 OK\r\nContent-Length: {len(page)}", page) as url,
         Speech(key=KEY, base_url=url) as speech,
     ):
         wav = await speech.speak("A.", voice=VOICE, delivery=Delivery(), deadline=20)

@@ -199,7 +199,7 @@ async def test_a_fault_at_every_request_ends_the_run_with_all_that_was_kept(hous
     first = Books(house)
     first.balance()
     kept = {row["text"] for row in first.asked if row["fault"] is None}
-    assert len(first.asked) <= 8 + 4 * len(first.texts)
+    assert len(first.asked) <= 8 + 6 * len(first.texts)
     if own:
         _tell_all(error, missing=[text for text in first.texts if text not in kept])
     assert KEY not in str(error)

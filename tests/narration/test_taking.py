@@ -25,6 +25,20 @@ ACCOUNT = Account(run="r", host="h", voice="v", model="s2.1-pro")
 Opener = Callable[..., AbstractAsyncContextManager[Taking]]
 
 
+async def _at_once() -> bool:
+    """
+    There is a slot.
+    """
+    return True
+
+
+async def _never() -> bool:
+    """
+    The run was stopped.
+    """
+    return False
+
+
 def _rows(folder: Path, columns: str = "outcome") -> list[tuple[object, ...]]:
     with closing(connect(folder / FILE, readonly=True)) as connection:
         return connection.execute(f"SELECT {columns} FROM request ORDER BY number").fetchall()  # noqa: S608
@@ -122,7 +136,7 @@ async def test_the_order_of_what_reaches_the_disk(taking: Opener, tmp_path: Path
     monkeypatch.setattr("flows.narration.ledger.Ledger.settle", noted_settle)  # as above
 
     async with taking(noted) as taker:
-        take = await taker.keep(REQUEST, await taker.ask(REQUEST, leaving=lambda: True))
+        take = await taker.keep(REQUEST, await taker.ask(REQUEST, leaving=_at_once))
 
     assert [
         "request, entered as sent",
@@ -141,8 +155,8 @@ async def test_a_request_that_may_not_leave_is_not_sent_and_not_owed(taking: Ope
     """
     async with taking() as taker:
         with pytest.raises(NotSent):
-            await taker.ask(REQUEST, leaving=lambda: False)
-        given_up = asyncio.create_task(taker.ask(REQUEST, leaving=lambda: True))
+            await taker.ask(REQUEST, leaving=_never)
+        given_up = asyncio.create_task(taker.ask(REQUEST, leaving=_at_once))
         await asyncio.sleep(0)
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -158,7 +172,7 @@ async def test_a_bad_take_is_billed_and_set_aside(taking: Opener, sandbox: Sandb
     """
     sandbox.config(faults=[{"kind": "html"}])
     async with taking() as taker:
-        wav = await taker.ask(REQUEST, leaving=lambda: True)
+        wav = await taker.ask(REQUEST, leaving=_at_once)
         with pytest.raises(BadTake, match=r"is kept in \.refused/") as bad:
             await taker.keep(REQUEST, wav)
 
@@ -187,7 +201,7 @@ async def test_no_whole_answer_is_settled_by_what_can_be_known(
     sandbox.config(faults=[fault])
     async with taking() as taker:
         with pytest.raises(ServiceUnavailable):
-            await taker.ask(REQUEST, leaving=lambda: True)
+            await taker.ask(REQUEST, leaving=_at_once)
 
     assert [(outcome,)] == _rows(tmp_path)
 
@@ -217,7 +231,7 @@ async def test_a_take_that_cannot_be_kept_is_billed_all_the_same(
     The disk is full: the error goes up, and the ledger knows that it was paid.
     """
     async with taking() as taker:
-        wav = await taker.ask(REQUEST, leaving=lambda: True)
+        wav = await taker.ask(REQUEST, leaving=_at_once)
 
         def full(*_: object) -> None:
             """
@@ -241,7 +255,7 @@ async def test_a_ledger_that_is_locked_is_waited_for(taking: Opener, sandbox: Sa
     async with taking() as taker:
         with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            asked = asyncio.create_task(taker.ask(REQUEST, leaving=lambda: True))
+            asked = asyncio.create_task(taker.ask(REQUEST, leaving=_at_once))
             done, _ = await asyncio.wait([asked], timeout=0.2)
             assert (set(), []) == (done, sandbox.requests("/v1/tts"))
             other.execute("COMMIT")
