@@ -41,6 +41,9 @@ async def speak_all(jobs: list[tuple[str, Path]], at_once: int) -> None:
         voice = await client.voices.create(title="Bench", voices=[(ROOT / "data" / "reference.wav").read_bytes()])
 
         async def speak(text: str, target: Path) -> None:
+            """
+            Ask until there is an answer.
+            """
             for attempt in range(ATTEMPTS):
                 try:
                     async with slots:

@@ -89,6 +89,9 @@ async def create_voice(account: Account, reference: Reference, title: str) -> tu
     logger = get_run_logger()
 
     def waiting() -> None:
+        """
+        Say what is waited for.
+        """
         logger.info("Another run looks for the voice of the same reference; waiting until it is done.")
 
     async with open_speech(account) as speech:

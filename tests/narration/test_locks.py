@@ -45,6 +45,9 @@ async def test_a_second_run_waits_and_says_so(tmp_path: Path) -> None:
     order: list[str] = []
 
     async def run(name: str) -> None:
+        """
+        Hold the folder for a while.
+        """
         async with held(tmp_path, RUN_LOCK, waiting=lambda: order.append(f"{name} waits")):
             order.append(f"{name} begins")
             await asyncio.sleep(0.2)
@@ -63,6 +66,9 @@ async def test_a_run_that_waits_can_be_given_up(tmp_path: Path) -> None:
     waits = asyncio.Event()
 
     async def wait() -> None:
+        """
+        Want what another has.
+        """
         async with held(tmp_path, RUN_LOCK, waiting=waits.set):
             pytest.fail("it is held")
 
@@ -100,6 +106,9 @@ async def test_a_killed_run_holds_nothing_and_leaves_nothing(tmp_path: Path) -> 
         waits = asyncio.Event()
 
         async def take() -> list[str]:
+            """
+            Take over, and list what is left.
+            """
             async with held(tmp_path, RUN_LOCK, waiting=waits.set):
                 return _half_written(tmp_path)
 
