@@ -119,15 +119,18 @@ def _deployment(api: str, name: str) -> Any:
     return httpx.get(f"{api}/deployments/name/{name}").raise_for_status().json()
 
 
-def _ended(api: str, deployment: str) -> Any:
+def _runs(api: str, deployment: str, tag: str) -> Any:
+    ours = {"deployments": {"id": {"any_": [_deployment(api, deployment)["id"]]}}, "flow_runs": {"tags": {"all_": [tag]}}}
+    return httpx.post(f"{api}/flow_runs/filter", json=ours).raise_for_status().json()
+
+
+def _ended(api: str, deployment: str, tag: str = "by-test") -> Any:
     """
     Wait for the only run of a deployment, and return it at its end.
     """
-    ours = {"deployments": {"id": {"any_": [_deployment(api, deployment)["id"]]}}, "flow_runs": {"tags": {"all_": ["by-test"]}}}
 
     def look() -> Any | None:
-        rows = httpx.post(f"{api}/flow_runs/filter", json=ours).raise_for_status().json()
-        return next((row for row in rows if row["state_type"] in FINAL), None)
+        return next((row for row in _runs(api, deployment, tag) if row["state_type"] in FINAL), None)
 
     return wait_for(look, what=f"the end of {deployment}", seconds=90)
 
@@ -139,7 +142,7 @@ def test_deployments_run(prefect: Narrate, sandbox: Sandbox, prefect_api: str, p
 
     The key comes from the block, and stays there.
     """
-    sandbox.config(training="at-once", seconds=1)
+    sandbox.config(training="at-once")
 
     _prefect(prefect, "deployment", "run", "narrate/on-demand", "--tag", "by-test")
     by_hand = _ended(prefect_api, "narrate/on-demand")
@@ -169,10 +172,9 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
     Suspend ends its process, Resume starts another; nothing is sent between the two, and nothing twice.
     """
     sandbox.config(training="at-once", latency=1.0, concurrency_limit=2)
-    _prefect(prefect, "deployment", "run", "narrate/on-demand", "--tag", "by-test")
-    ours = {"deployments": {"id": {"any_": [_deployment(prefect_api, "narrate/on-demand")["id"]]}}}
+    _prefect(prefect, "deployment", "run", "narrate/on-demand", "--tag", "to-suspend")
     wait_for(lambda: len(sandbox.spoken()) > 3 or None, what="takes", seconds=90)
-    [run] = httpx.post(f"{prefect_api}/flow_runs/filter", json=ours).raise_for_status().json()
+    [run] = _runs(prefect_api, "narrate/on-demand", "to-suspend")
 
     suspended = {"type": "PAUSED", "name": "Suspended", "state_details": SUSPENDED}
     httpx.post(f"{prefect_api}/flow_runs/{run['id']}/set_state", json={"state": suspended}).raise_for_status()
@@ -182,7 +184,7 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
     assert "Suspended" == httpx.get(f"{prefect_api}/flow_runs/{run['id']}").json()["state"]["name"]
     httpx.post(f"{prefect_api}/flow_runs/{run['id']}/resume", json={}).raise_for_status()
 
-    assert "COMPLETED" == _ended(prefect_api, "narrate/on-demand")["state_type"], worker.read_text()
+    assert "COMPLETED" == _ended(prefect_api, "narrate/on-demand", "to-suspend")["state_type"], worker.read_text()
     assert len(sent) < len(sandbox.spoken()) == len(set(sandbox.spoken()))
 
 

@@ -316,7 +316,9 @@ class Production:
         """
         before = self.order.survey.memory
         if self._making is not None:
-            memory = Memory(cutting=before.cutting, making=self._making, made=self._made)
+            # In reading order, which the next run goes by, whichever was made first.
+            made = {name: self._made[name] for name in self.entries if name in self._made}
+            memory = Memory(cutting=before.cutting, making=self._making, made=made)
             if memory != before:
                 memory.write(self.order.out)
 

@@ -449,3 +449,17 @@ def test_a_fault_of_the_program_is_never_hidden() -> None:
     """
     with pytest.raises(ZeroDivisionError):
         worst([KeyRefused("key"), ZeroDivisionError()], entries=FAILED)
+
+
+async def test_scripts_keep_their_order_whichever_was_made_first(house: House) -> None:
+    """
+    The next run goes by the order that this one leaves: another would be other track numbers, and every narration made anew.
+    """
+    long = "\n\n".join(f"This is paragraph {place} of the first." for place in range(12))
+    house.write(**{"chapter-1": long, "chapter-2": "Two.", "chapter-10": "Ten."})
+    await house.run()
+
+    manifest, _ = await house.run()
+
+    assert ["chapter-1.txt", "chapter-2.txt", "chapter-10.txt"] == [entry.script for entry in manifest.scripts]
+    assert 3 == manifest.totals.unchanged
