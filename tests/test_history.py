@@ -18,6 +18,8 @@ import pytest
 
 from tests.conftest import KEY, Narrate, Sandbox, wait_for
 
+pytestmark = pytest.mark.long  # each starts an embedded server or several, ten seconds of CPU each
+
 END_SECONDS = 10
 """How long the server may outlive its last command."""
 

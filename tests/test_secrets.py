@@ -19,6 +19,8 @@ import pytest
 from tests.conftest import COMMAND_SECONDS, Done, Narrate, Sandbox
 from tests.searching import BLOCK_CORE, CORE, SECRET, found, watched, written
 
+pytestmark = pytest.mark.long  # whole runs with every log there is
+
 QUICK = {"NARRATE_BACKOFF": "0.05", "NARRATE_ATTEMPTS": "2", "NARRATE_PATIENCE": "0.5"}
 NOISY = {
     "PREFECT_LOGGING_LEVEL": "DEBUG",
