@@ -46,9 +46,9 @@ $(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test: $(VENV)/demo
-	$(PIP) --editable '.[demo,test]'
+	$(PIP) --editable '.[demo,asr,test]'
 	touch $@
 
 $(VENV)/check: $(VENV)/test
-	$(PIP) --editable '.[demo,test,check]'
+	$(PIP) --editable '.[demo,asr,test,check]'
 	touch $@

@@ -29,6 +29,7 @@ from flows.narration.production import Production
 from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import TakeStore, take_key
 from flows.narration.voice import REFERENCE_TAG
+from flows.sandbox.scenarios import SCENARIOS
 from flows.settings import Limits, Output, Scripts, Settings, VoiceKnobs
 
 CHECKOUTS = (Path.cwd(), Path(__file__).parents[1])
@@ -94,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     sandbox.add_argument("--port", type=int, default=8400, help="Port to listen at, 0 picks one. Default: 8400.")
     sandbox.add_argument("--voice", choices=["neural", "quick"], default="neural", help="How it speaks. Default: neural.")
     sandbox.add_argument("--state", type=Path, metavar="DIR", help="Folder its voices are kept in. Default: memory.")
+    sandbox.add_argument("--scenario", choices=SCENARIOS, help="Bad days as bundles of knobs. Default: none.")
     return top
 
 
@@ -344,7 +346,7 @@ def _sandbox(arguments: argparse.Namespace) -> int:
     from flows.sandbox.server import serve
 
     try:
-        serve(port=arguments.port, voice=arguments.voice, state=arguments.state)
+        serve(port=arguments.port, voice=arguments.voice, state=arguments.state, scenario=arguments.scenario)
     except (OSError, OverflowError) as error:
         raise UsageError(f"The sandbox cannot listen at port {arguments.port}: {error}.", "Choose another --port.") from error
     except ModuleNotFoundError as error:

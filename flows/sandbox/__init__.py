@@ -13,12 +13,18 @@ What it cannot show about the hosted API, because nobody has called that for thi
 - whether a failed or abandoned request is billed: here whatever is accepted is, and what a fault answers with an error
   is not; nor how late the wallet follows (here at once);
 - whether an abandoned request keeps its slot: here until the server would have answered;
-- which requests count against the concurrency limit, and whether keys share it: here `/v1/tts` alone, by key, because a
-  key is an account here;
+- which requests count against the concurrency limit, and whether keys share it: here all below `/v1/`, by key, because
+  a key is an account here;
 - the exact bodies of 402, 413, 429 and 5xx, whether `Retry-After` ever comes, and what the edge in front answers;
 - whether the filters of `GET /model` are exact (here `title` is a part of the title and every `tag` must be there) and
   how soon a new voice is listed (here at once);
-- `POST /v1/asr`, `/v1/tts/live`, `/v1/tts/stream/with-timestamp` and `/v1/voice-design`: they answer 501;
-- dialogue: an array of voices is checked, and read by the first;
-- whether `temperature` above 1 is refused (documented so, reported otherwise): here it is.
+- when the live WebSocket begins to speak: here once `chunk_length` characters wait, and at `flush` and `stop`; each of
+  these texts is encoded by itself, so that MP3 and Ogg are chains of streams; how long one may stay silent: here for ever;
+- where the words of the timestamp stream really are: of the neural voice they are shared out by their length;
+- what a dialogue does with a speaker that no voice was given for: here the first voice reads it;
+- recognition of anything but English, and of speakers: `/v1/asr` hears everything as English;
+- how voices of the public library sound: a dozen of their ids are here, each at a pitch of its own;
+- `/v1/voice-design`, which the SDK does not reach: it answers 501.
+
+Where two sources about it disagree there is a knob, whose description names both (see `flows.sandbox.config`).
 """

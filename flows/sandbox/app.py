@@ -2,9 +2,10 @@
 The application: which address is answered by what, and the door every request to the API comes through.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -12,17 +13,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.sandbox import control, models, wallet
 from flows.sandbox.errors import Refused
 from flows.sandbox.faults import Reset, answer
-from flows.sandbox.speak import speak
+from flows.sandbox.hear import hear
+from flows.sandbox.live import live
+from flows.sandbox.speak import CAPTIONED, speak
 from flows.sandbox.world import Call, World
 
 Handler = Callable[[Request], Awaitable[Response]]
-ABSENT = ("/v1/asr", "/v1/tts/live", "/v1/tts/stream/with-timestamp", "/v1/voice-design")
 
 
 class Door:
@@ -41,19 +43,21 @@ class Door:
         """
         Serve one request.
         """
-        if scope["type"] != "http" or scope["path"] == "/" or scope["path"].startswith("/_config"):
+        if scope["type"] == "lifespan" or scope["path"] == "/" or scope["path"].startswith("/_config"):
             await self._app(scope, receive, send)
             return
         query = scope["query_string"].decode("latin-1")
-        entry = self._world.journal.open(method=scope["method"], path=scope["path"], query=query)
+        entry = self._world.journal.open(method=scope.get("method", "GET"), path=scope["path"], query=query)
         call = Call(entry)
         scope.setdefault("state", {})["call"] = call
 
         async def watched(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"].endswith("http.response.start"):
                 entry.status = message["status"]
                 MutableHeaders(scope=message)["x-fish-trace-id"] = entry.trace
-            elif not message.get("more_body"):
+            elif message["type"] == "websocket.accept":
+                entry.status = 101
+            elif message["type"].endswith("http.response.body") and not message.get("more_body"):
                 self._world.finish(call)
             await send(message)
 
@@ -91,19 +95,20 @@ async def _refused(_request: Request, error: Exception) -> Response:
         # A form that cannot be read says so in plain text, as the hosted API does.
         if error.status_code == 400:
             return PlainTextResponse(error.detail, 400)
-        return JSONResponse({"status": error.status_code, "message": error.detail}, error.status_code)
+        return JSONResponse({"status": error.status_code, "message": error.detail}, error.status_code, error.headers)
     return JSONResponse({"status": 500, "message": f"the sandbox itself failed: {error!r}"}, 500)
 
 
-def create_app(*, voice: str = "quick", state: Path | None = None) -> Starlette:
+def create_app(*, voice: str = "quick", state: Path | None = None, knobs: Mapping[str, Any] | None = None) -> Starlette:
     """
-    Make a sandbox to be served; *state* is the folder that voices are kept in, None keeps them in memory.
+    Make a sandbox to be served; *state* is the folder that voices are kept in, None keeps them in memory, *knobs* are
+    what it begins with and goes back to.
 
     Faults that drop a connection need the sandbox's own server, see `flows.sandbox.server`.
 
     :raises ValueError: for an unknown *voice*
     """
-    world = World(voice=voice, folder=state)
+    world = World(folder=state, knobs={**(knobs or {}), "voice": voice})
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -121,14 +126,17 @@ def create_app(*, voice: str = "quick", state: Path | None = None) -> Starlette:
         Route("/_config/requests", control.requests, methods=["GET"]),
         Route("/_config/requests", control.forget, methods=["DELETE"]),
         Route("/v1/tts", speak, methods=["POST"]),
+        Route(CAPTIONED, speak, methods=["POST"]),
+        WebSocketRoute("/v1/tts/live", live),
+        Route("/v1/asr", _guarded(hear), methods=["POST"]),
+        Route("/v1/voice-design", _guarded(_absent), methods=["POST"]),
         Route("/model", _guarded(models.create), methods=["POST"]),
         Route("/model", _guarded(models.listing), methods=["GET"]),
         Route("/model/{voice_id}", _guarded(models.show), methods=["GET"]),
         Route("/model/{voice_id}", _guarded(models.update), methods=["PATCH"]),
         Route("/model/{voice_id}", _guarded(models.delete), methods=["DELETE"]),
-        Route("/wallet/self/api-credit", _guarded(wallet.show_credit), methods=["GET"]),
-        Route("/wallet/self/package", _guarded(wallet.show_package), methods=["GET"]),
-        *(Route(path, _guarded(_absent), methods=["GET", "POST"]) for path in ABSENT),
+        Route("/wallet/{user_id}/api-credit", _guarded(wallet.show_credit), methods=["GET"]),
+        Route("/wallet/{user_id}/package", _guarded(wallet.show_package), methods=["GET"]),
     ]
     app = Starlette(
         routes=routes,

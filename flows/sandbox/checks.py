@@ -29,11 +29,13 @@ class Order:
     volume: float
     mp3_bitrate: int
     opus_bitrate: int
+    chunk_length: int
     reference_ids: tuple[str, ...]
-    references: tuple[bytes, ...]
+    references: tuple[tuple[bytes, ...], ...]
+    """The samples of each speaker."""
 
 
-def check(parameters: Mapping[str, Any], *, model: str, packed: bool) -> Order:
+def check(parameters: Mapping[str, Any], *, model: str, packed: bool, hottest: float = 1) -> Order:
     """
     Check *parameters*; *packed* tells that they came as msgpack, which alone can carry audio.
 
@@ -49,7 +51,8 @@ def check(parameters: Mapping[str, Any], *, model: str, packed: bool) -> Order:
     if not isinstance(prosody, dict):
         raise Refused(400, "invalid type for field `prosody`, expected a map")
     _choice(parameters, "latency", ("low", "normal", "balanced"), "normal")
-    _check_numbers(parameters)
+    _check_numbers(parameters, hottest)
+    _check_switches(parameters, prosody)
     opus = _choice(parameters, "opus_bitrate", OPUS_BITRATES, -1000)
     return Order(
         text=text,
@@ -59,21 +62,29 @@ def check(parameters: Mapping[str, Any], *, model: str, packed: bool) -> Order:
         volume=_number(prosody, "volume", (-100, 100), 0.0),
         mp3_bitrate=_choice(parameters, "mp3_bitrate", (64, 128, 192), 128),
         opus_bitrate=opus // 1000 if opus > 1000 else opus,
+        chunk_length=int(_number(parameters, "chunk_length", (100, 300), 300)),
         reference_ids=_reference_ids(parameters.get("reference_id"), model),
-        references=_references(parameters.get("references"), packed=packed),
+        references=_references(parameters.get("references"), model, packed=packed),
     )
 
 
-def _check_numbers(parameters: Mapping[str, Any]) -> None:
-    for name, span in {"temperature": (0, 1), "top_p": (0, 1), "early_stop_threshold": (0, 1)}.items():
+def _check_numbers(parameters: Mapping[str, Any], hottest: float) -> None:
+    for name, span in {"temperature": (0, hottest), "top_p": (0, 1), "early_stop_threshold": (0, 1)}.items():
         _number(parameters, name, span, 0)
     _number(parameters, "repetition_penalty", (0, 100), 1.2)
     for name, span in {"chunk_length": (100, 300), "min_chunk_length": (0, 100), "max_new_tokens": (0, 1 << 20)}.items():
         if _number(parameters, name, span, span[0]) % 1:
             raise Refused(400, f"invalid type for field `{name}`, expected an integer")
-    for name in ("normalize", "condition_on_previous_chunks"):
-        if not isinstance(parameters.get(name, True), bool):
+
+
+def _check_switches(parameters: Mapping[str, Any], prosody: Mapping[str, Any]) -> None:
+    switches = {name: parameters.get(name, True) for name in ("normalize", "condition_on_previous_chunks")}
+    for name, value in {**switches, "normalize_loudness": prosody.get("normalize_loudness", True)}.items():
+        if not isinstance(value, bool):
             raise Refused(400, f"invalid type for field `{name}`, expected a boolean")
+    features = parameters.get("features") or []
+    if not isinstance(features, list) or not all(isinstance(feature, str) for feature in features):
+        raise Refused(400, "invalid type for field `features`, expected an array of strings")
 
 
 def _choice(parameters: Mapping[str, Any], name: str, options: Sequence[T], default: T) -> T:
@@ -119,16 +130,19 @@ def _reference_ids(value: object, model: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _references(value: object, *, packed: bool) -> tuple[bytes, ...]:
+def _references(value: object, model: str, *, packed: bool) -> tuple[tuple[bytes, ...], ...]:
     if not value:
         return ()
     if not isinstance(value, list):
         raise Refused(400, "invalid type for field `references`, expected an array")
-    rows = [row for group in value for row in (group if isinstance(group, list) else [group])]
-    for row in rows:
+    several = all(isinstance(group, list) for group in value)
+    if several and model == "s1":
+        raise Refused(400, "MultiSpeakerReference is not supported by model s1")
+    groups = [group for group in value if group] if several else [value]
+    for row in [row for group in groups for row in group]:
         audio = row.get("audio") if isinstance(row, dict) else None
         if not packed or not isinstance(audio, bytes) or not isinstance(row.get("text"), str):
             raise Refused(400, "references need `audio` as bytes and `text`, in a body of application/msgpack")
         if not is_audio(audio):
             raise Refused(400, "Reference Audio is not valid, please check your reference audio")
-    return tuple(row["audio"] for row in rows)
+    return tuple(tuple(row["audio"] for row in group) for group in groups)

@@ -112,20 +112,59 @@ class Knobs(BaseModel):
     )
     training_looks: int = Field(default=2, ge=1, description="on which GET /model/{id} the training is over")
     training_seconds: float = Field(default=3.0, ge=0, description="training seconds: how long it takes")
-    delete_status: Literal[200, 204] = Field(default=204, description="what DELETE /model/{id} answers")
+    delete_status: Literal[200, 204] = Field(
+        default=204, description="what DELETE /model/{id} answers: 204 as live calls saw, 200 as the OpenAPI document says"
+    )
+    parameter_status: Literal[400, 422] = Field(
+        default=400,
+        description="what a wrong parameter of speech answers: 400 as live calls saw, 422 as pages of the documentation say",
+    )
+    unauthorized: Literal["token", "permission"] = Field(
+        default="token",
+        description="the message of 401: Invalid Token as the page on errors says, or No permission -- see authorization "
+        "schemes as the OpenAPI document says",
+    )
+    hottest: Literal[1, 2] = Field(
+        default=1, description="the highest temperature: 1 as the OpenAPI document says, 2 as was not refused in live calls"
+    )
     full_voice: bool = Field(
         default=False,
         description="list a stranger's public voice with train_mode full, on which SDK 1.3.0 fails the whole page",
     )
     keys: list[str] | None = Field(default=None, description="the bearer keys that are accepted; null: any")
-    concurrency_limit: int = Field(default=5, ge=0, description="speech requests under way for each key, above: 429")
+    concurrency_limit: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="speech requests under way for each key, above: 429; null: as published, 5, from a *cumulative_top_up* "
+        "of 100 on 15, from 1000 on 50",
+    )
     concurrency_retry_after: int | None = Field(default=None, description="Retry-After of that 429; null: none")
     credit: Annotated[Decimal, Field(ge=0)] = Field(
         default=Decimal(10), description="USD in the wallet of every key; set it to refill"
     )
-    cumulative_top_up: Decimal = Field(default=Decimal(10), description="USD ever paid in, as the wallet tells it")
-    package_id: bool = Field(default=False, description="give the package the _id that SDK 1.3.0 needs")
+    cumulative_top_up: Annotated[Decimal, Field(ge=0)] = Field(
+        default=Decimal(10), description="USD ever paid in, as the wallet tells it"
+    )
+    wallet_lag: float = Field(
+        default=0.0, ge=0, description="seconds until the wallet tells what was spent; 5 to 35 as live calls saw"
+    )
+    package_id: bool = Field(
+        default=False, description="give the package the _id that SDK 1.3.0 needs and the OpenAPI document does not have"
+    )
+    live_limit: Literal["frame", "status"] = Field(
+        default="frame",
+        description="how the live WebSocket refuses above *concurrency_limit*: by an error frame as live calls saw, or by "
+        "429 to the handshake as the SDK expects",
+    )
+    asr_duration: Literal["seconds", "milliseconds"] = Field(
+        default="seconds", description="unit of ASR's duration: seconds as OpenAPI says, milliseconds as SDK 1.3.0 says"
+    )
+    asr_megabytes: Literal[20, 50] = Field(
+        default=20, description="largest upload to ASR: 20 as the documentation says, 50 as live calls saw"
+    )
     latency: float = Field(default=0.0, ge=0, description="seconds a speech request waits before its answer")
+    real_time_factor: float = Field(
+        default=0.0, ge=0, description="seconds that a second of sound takes to come; published for s2-pro on one H200: 0.195"
+    )
     seconds: float | None = Field(default=None, gt=0, description="length of every answer; null: by the text")
     vary: bool = Field(default=False, description="give other bytes for the same request, as the hosted API does")
     seed: int = Field(default=0, description="of rated faults and of the neural voice's noise")

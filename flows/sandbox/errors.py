@@ -4,6 +4,8 @@ What the sandbox refuses, in the three shapes the hosted API is known to answer 
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+PERMISSION = "No permission -- see authorization schemes"
+
 
 class Refused(Exception):
     """

@@ -13,6 +13,7 @@ from flows.sandbox.encode import is_audio
 from flows.sandbox.errors import Invalid, Unparsable
 
 Fields = Mapping[str, Sequence[Any]]
+FLAGS = ("true", "false", "1", "0")
 VISIBILITIES = ("public", "unlist", "private")
 MOST_FILES = 20
 
@@ -56,6 +57,18 @@ def one(fields: Fields, name: str, default: str = "") -> str:
     return values[0] if isinstance(values[0], str) else default
 
 
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """
+    Tell the flag called *name* of a *query*; none is false.
+
+    :raises Invalid: 422 for anything but true, false, 1 and 0
+    """
+    value = query.get(name, "false").lower()
+    if value not in FLAGS:
+        raise Invalid([(name, "bool_parsing", "Input should be a valid boolean")])
+    return value in ("true", "1")
+
+
 def check(fields: Fields) -> None:
     """
     Check the fields of a new voice.
@@ -83,8 +96,8 @@ def check(fields: Fields) -> None:
     # The default is public, which needs a cover: a client must say private.
     if one(fields, "visibility", "public") == "public" and not fields.get("cover_image"):
         found.append(("cover_image", "missing", "cover_image is required if the model is public"))
-    flag = (fields.get("enhance_audio_quality") or ["true"])[0]
-    if str(flag).lower() not in ("true", "false", "1", "0"):
+    enhanced = (fields.get("enhance_audio_quality") or ["true"])[0]
+    if str(enhanced).lower() not in FLAGS:
         found.append(("enhance_audio_quality", "bool_parsing", "Input should be a valid boolean"))
     if found:
         raise Invalid(found)

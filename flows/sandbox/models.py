@@ -4,7 +4,6 @@
 
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -12,50 +11,12 @@ from starlette.responses import JSONResponse, Response
 
 from flows.sandbox import fields as form
 from flows.sandbox.errors import Invalid, Refused
-from flows.sandbox.fields import VISIBILITIES, Fields, one
-from flows.sandbox.voices import Voice, training
+from flows.sandbox.fields import VISIBILITIES, Fields, flag, one
+from flows.sandbox.library import STRANGER
+from flows.sandbox.voices import Voice, facts, now, training
 from flows.sandbox.world import Call, World
 
 SORTS = ("score", "task_count", "created_at")
-STRANGER = "0" * 32
-
-
-def _facts(voice_id: str, owner: str, fields: Fields) -> dict[str, Any]:
-    now, texts = _now(), list(fields.get("texts", ()))
-    samples = [
-        {"title": f"sample {index}", "text": texts[index] if index < len(texts) else "", "task_id": "", "audio": ""}
-        for index in range(len(fields.get("voices", ())))
-    ]
-    return {
-        "_id": voice_id,
-        "type": "tts",
-        "title": one(fields, "title"),
-        "description": one(fields, "description"),
-        "cover_image": f"coverimage/{voice_id}" if fields.get("cover_image") else "",
-        "train_mode": "fast",
-        "tags": list(fields.get("tags", ())),
-        "samples": samples,
-        "created_at": now,
-        "updated_at": now,
-        "languages": ["en"],
-        "visibility": one(fields, "visibility", "public"),
-        "lock_visibility": False,
-        "dmca_taken_down": False,
-        "default_text": "",
-        "source": None,
-        "like_count": 0,
-        "mark_count": 0,
-        "shared_count": 0,
-        "task_count": 0,
-        "unliked": False,
-        "liked": False,
-        "marked": False,
-        "author": {"_id": owner, "nickname": "sandbox", "avatar": ""},
-    }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 async def create(request: Request) -> Response:
@@ -68,7 +29,7 @@ async def create(request: Request) -> Response:
     form.check(fields)
     voice_id = uuid.uuid4().hex
     states, ready_at = training(world.knobs)
-    voice = Voice(voice_id, call.account, _facts(voice_id, call.account, fields), states, ready_at)
+    voice = Voice(voice_id, call.account, facts(voice_id, call.account, fields), states, ready_at)
     voice.samples = list(fields["voices"])
     world.voices.add(voice)
     return JSONResponse(voice.body(), 201)
@@ -90,15 +51,15 @@ async def listing(request: Request) -> Response:
     """
     world, call = _state(request)
     query = request.query_params
-    own = query.get("self", "false").lower() in ("true", "1")
+    own = flag(query, "self")
     size, page = _page(request)
     sort = query.get("sort_by", "score")
     if sort not in SORTS:
         raise Invalid([("sort_by", "literal_error", f"Input should be one of {', '.join(SORTS)}")])
-    mine = [voice.body() for voice in world.voices.all() if not own or voice.owner == call.account]
+    mine = [voice.body() for voice in world.voices.all(public=not own) if not own or voice.owner == call.account]
     bodies = [body for body in reversed(mine) if own or body["visibility"] == "public"]
     if world.knobs.full_voice and not own:
-        bodies.append(_full_voice())
+        bodies.insert(0, _full_voice())
     found = [body for body in bodies if _listed(body, request, own=own)]
     if sort == "task_count":
         found.sort(key=lambda body: -int(body["task_count"]))
@@ -130,8 +91,7 @@ def _listed(body: Mapping[str, Any], request: Request, *, own: bool) -> bool:
 
 def _full_voice() -> dict[str, Any]:
     fields: Fields = {"title": ["A stranger's voice"], "visibility": ["public"], "cover_image": [b"x"]}
-    facts = _facts("f" * 32, STRANGER, fields)
-    return {**facts, "train_mode": "full", "state": "trained"}
+    return {**facts("f" * 32, STRANGER, fields), "train_mode": "full", "state": "trained", "task_count": 1 << 20}
 
 
 async def update(request: Request) -> Response:
@@ -147,7 +107,7 @@ async def update(request: Request) -> Response:
     changed: dict[str, Any] = {name: one(fields, name) for name in ("title", "description") if fields.get(name)}
     if fields.get("tags"):
         changed["tags"] = list(fields["tags"])
-    voice.facts.update(changed, visibility=visibility, updated_at=_now())
+    voice.facts.update(changed, visibility=visibility, updated_at=now())
     world.voices.save(voice)
     return JSONResponse({"status": "ok"})
 

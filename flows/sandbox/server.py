@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from flows.sandbox import neural
 from flows.sandbox.app import create_app
 from flows.sandbox.faults import TRANSPORT
+from flows.sandbox.scenarios import SCENARIOS
 
 GRACE = 1
 """Seconds open requests may take to end once the sandbox is told to."""
@@ -73,7 +74,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(*, port: int, voice: str, state: Path | None, host: str = "127.0.0.1") -> None:
+def serve(*, port: int, voice: str, state: Path | None, host: str = "127.0.0.1", scenario: str | None = None) -> None:
     """
     Serve the sandbox until SIGTERM or SIGINT, and then return.
 
@@ -83,10 +84,11 @@ def serve(*, port: int, voice: str, state: Path | None, host: str = "127.0.0.1")
     :raises OSError: when the port is taken
     :raises ModuleNotFoundError: when the neural voice is asked for and not installed
     :raises ValueError: for an unknown *voice*
+    :raises KeyError: for an unknown *scenario*
     """
     if voice == "neural":
         neural.require()
-    app = create_app(voice=voice, state=state)
+    app = create_app(voice=voice, state=state, knobs=SCENARIOS[scenario] if scenario else None)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=2048) as listener:
         shown = f"[{host}]" if ":" in host else host
@@ -100,7 +102,7 @@ def _config(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=_Protocol,
-        ws="none",
+        ws="wsproto",  # the SDK brings it
         log_config=logging,
         log_level="warning",
         access_log=False,

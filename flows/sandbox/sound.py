@@ -26,11 +26,11 @@ def pitch(voice: str) -> float:
     return 90 + int.from_bytes(hashlib.sha256(voice.encode()).digest()[:4], "big") % 161
 
 
-def speak(text: str, *, voice: str, rate: int, speed: float = 1.0, take: int = 0) -> Pcm:
+def speak(text: str, *, tone: float, rate: int, speed: float = 1.0, take: int = 0) -> Pcm:
     """
-    Say *text* in tones, one second for 15 bytes at *speed* 1; another *take* gives other tones of the same length.
+    Say *text* in tones of *tone* Hz, one second for 15 bytes at *speed* 1; another *take* gives others as long.
     """
-    tone, parts = pitch(voice), [np.zeros(0, np.int16)]
+    parts = [np.zeros(0, np.int16)]
     for span in spans(text):
         if isinstance(span, float):
             parts.append(np.zeros(int(span * rate), np.int16))

@@ -1,37 +1,40 @@
 """
-`POST /v1/tts`: text in, sound out. The order of checks is the hosted API's: key, slot, wallet, parameters.
+`POST /v1/tts` and its timestamp stream: text in, sound out. The order of checks is the hosted API's: key, slot, wallet,
+parameters.
 """
 
 import asyncio
 import json
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import ormsgpack
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from flows.sandbox import neural, sound
+from flows.sandbox import captions
 from flows.sandbox.checks import Order, check
-from flows.sandbox.config import Fault, FaultKind, Knobs
-from flows.sandbox.encode import MEDIA, TINY_MP3, Pcm, encode, flac
+from flows.sandbox.config import Fault
+from flows.sandbox.encode import MEDIA
 from flows.sandbox.errors import Refused, Unparsable
 from flows.sandbox.faults import Cut, answer, drip
 from flows.sandbox.journal import Entry
-from flows.sandbox.markup import is_english
-from flows.sandbox.wallet import billed_model
+from flows.sandbox.render import Part, Sound, cast, render
+from flows.sandbox.wallet import billed_model, price
 from flows.sandbox.world import Call, World
 
 PIECE = 1 << 16
 """Bytes of each chunk of an answer."""
 UNBILLED = ("status", "reset", "hang")
 """Faults that come before the wallet: only what is answered with 200 is billed."""
+CAPTIONED = "/v1/tts/stream/with-timestamp"
 
 
 async def speak(request: Request) -> Response:
     """
-    Answer `POST /v1/tts`.
+    Answer `POST /v1/tts` and `POST /v1/tts/stream/with-timestamp`.
     """
     world: World = request.app.state.world
     call: Call = request.state.call
@@ -40,21 +43,42 @@ async def speak(request: Request) -> Response:
     body, kind = await request.body(), request.headers.get("content-type", "").partition(";")[0].strip()
     parameters = _parse(body, kind)
     model = billed_model(request.headers.get("model"))
-    text = _note(call.entry, parameters or {}, request.headers.get("model"), model)
+    text = note(call.entry, parameters or {}, request.headers.get("model"), model)
     fault = world.fault(call, text)
     spoiled = answer(fault, authorization=request.headers["authorization"]) if fault else None
     if fault and spoiled and fault.kind in UNBILLED:
         return spoiled
-    cost = world.wallet.require(call.account, world.knobs, text=text, model=model)
+    cost = price(text, model)
+    world.wallet.require(call.account, world.knobs, cost=cost, model=model)
     if spoiled is None:
         if parameters is None:
             raise Unparsable(f"Failed to parse the request body as {kind or 'nothing'}")
-        order = check(parameters, model=model, packed=kind == "application/msgpack")
-        voice, samples = _voice(world, call.account, order)
-    world.wallet.charge(call.account, cost)
-    call.entry.billed, call.entry.cost_usd = True, f"{cost:f}"
+        order, parts = accept(world, call, parameters, model=model, packed=kind == "application/msgpack")
+    bill(world, call, cost)
     await asyncio.sleep(world.knobs.latency)
-    return spoiled or await _answer(world, call, order, voice=voice, samples=samples, fault=fault)
+    return spoiled or await _answer(world, call, order, parts, fault)
+
+
+def accept(world: World, call: Call, parameters: Mapping[str, Any], *, model: str, packed: bool) -> tuple[Order, list[Part]]:
+    """
+    Check *parameters*, and tell what to read and who reads it.
+
+    :raises Refused: naming what is accepted
+    """
+    try:
+        order = check(parameters, model=model, packed=packed, hottest=world.knobs.hottest)
+        return order, cast(world, call.account, order)
+    except Refused as error:
+        error.status = world.knobs.parameter_status
+        raise
+
+
+def bill(world: World, call: Call, cost: Decimal) -> None:
+    """
+    Charge *cost* in USD, and write it into the journal.
+    """
+    world.wallet.charge(call.account, world.knobs, cost)
+    call.entry.billed, call.entry.cost_usd = True, f"{Decimal(call.entry.cost_usd or 0) + cost:f}"
 
 
 def _parse(body: bytes, kind: str) -> dict[str, Any] | None:
@@ -71,7 +95,7 @@ def _parse(body: bytes, kind: str) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _note(entry: Entry, parameters: Mapping[str, Any], header: str | None, model: str) -> str:
+def note(entry: Entry, parameters: Mapping[str, Any], header: str | None, model: str) -> str:
     """
     Write a request into the journal as it came, and return its text; the empty string when it has none.
     """
@@ -97,61 +121,31 @@ def _plain(value: Any) -> Any:
     return {str(key): _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _voice(world: World, account: str, order: Order) -> tuple[str, list[bytes]]:
-    """
-    Find whose voice is asked for, as its name and samples; nobody's is the default voice.
-
-    :raises Refused: 400 for a voice that is unknown, another's or not trained
-    """
-    if order.references:
-        # The samples are the identity here: the same reference must sound the same in the next request.
-        return neural.digest(order.references), list(order.references)
-    found = [world.voices.find(voice_id) for voice_id in order.reference_ids]
-    for voice in found:
-        if voice is None or not voice.visible_to(account):
-            raise Refused(400, "Reference not found")
-        if voice.state != "trained":
-            raise Refused(400, f"Reference is not ready: its state is {voice.state}")
-        voice.facts["task_count"] += 1
-    return (found[0].id, found[0].samples) if found and found[0] else ("default", [])
-
-
-async def _answer(world: World, call: Call, order: Order, *, voice: str, samples: list[bytes], fault: Fault | None) -> Response:
-    kind = fault.kind if fault else None
+async def _answer(world: World, call: Call, order: Order, parts: list[Part], fault: Fault | None) -> Response:
+    captioned = call.entry.path == CAPTIONED
+    parts = captions.chunked(parts, order) if captioned else parts
     take = call.entry.number if world.knobs.vary else 0
-    read_by = "neural" if world.knobs.voice == "neural" and is_english(order.text) else "quick"
-
-    def work() -> tuple[bytes, float]:
-        if read_by == "neural":
-            seed = world.knobs.seed + take
-            pcm = world.reader.speak(order.text, samples, rate=order.rate, speed=order.speed, seed=seed)
-        else:
-            pcm = sound.speak(order.text, voice=voice, rate=order.rate, speed=order.speed, take=take)
-        return _finish(pcm, order, world.knobs, kind)
-
-    if read_by == "quick" and order.audio_format in ("wav", "pcm"):
-        body, seconds = work()
-    else:
-        body, seconds = await asyncio.get_running_loop().run_in_executor(world.worker, work)
-    call.entry.audio_seconds, call.entry.sample_rate = seconds, order.rate
-    call.entry.format, call.entry.speed, call.entry.voice = order.audio_format, order.speed, read_by
-    headers = {"content-type": MEDIA[order.audio_format], "x-sandbox-voice": read_by} | world.slot_headers(call)
-    if fault and kind == "truncate":
+    sound = await render(world, order, parts, take=take, kind=fault.kind if fault else None)
+    heard(call.entry, order, sound)
+    kind = "text/event-stream" if captioned else MEDIA[order.audio_format]
+    headers = {"content-type": kind, "x-sandbox-voice": sound.read_by} | world.slot_headers(call)
+    events = captions.events(sound, parts) if captioned else []
+    body = b"".join(events) if captioned else sound.body
+    if fault and fault.kind == "truncate":
         return Cut(body, headers=headers, length=fault.length)
-    if fault and kind == "drip":
+    if fault and fault.kind == "drip":
         return drip(body, seconds=fault.seconds, headers=headers)
+    if world.knobs.real_time_factor:
+        return drip(body, seconds=sound.seconds * world.knobs.real_time_factor, headers=headers)
     return StreamingResponse(
-        (body[start : start + PIECE] for start in range(0, len(body), PIECE)),
+        events or (body[start : start + PIECE] for start in range(0, len(body), PIECE)),
         headers=headers,
     )
 
 
-def _finish(pcm: Pcm, order: Order, knobs: Knobs, kind: FaultKind | None) -> tuple[bytes, float]:
-    pcm = sound.adjust(pcm, rate=order.rate, seconds=knobs.seconds, volume=order.volume)
-    pcm = sound.spoil(pcm, kind, rate=order.rate, seed=knobs.seed)
-    if kind == "tiny":
-        return TINY_MP3, 1152 / 44100
-    if kind == "flac":
-        return flac(pcm, order.rate), len(pcm) / order.rate
-    body = encode(pcm, order.audio_format, order.rate, mp3_bitrate=order.mp3_bitrate, opus_bitrate=order.opus_bitrate)
-    return body, len(pcm) / order.rate
+def heard(entry: Entry, order: Order, sound: Sound) -> None:
+    """
+    Write into the journal what was answered.
+    """
+    entry.audio_seconds, entry.sample_rate = (entry.audio_seconds or 0) + sound.seconds, order.rate
+    entry.format, entry.speed, entry.voice = order.audio_format, order.speed, sound.read_by

@@ -5,13 +5,16 @@ The voices and their samples: in memory, and with a folder on disk as well.
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import ormsgpack
 
 from flows.sandbox.config import Knobs
+from flows.sandbox.fields import Fields, one
 
 
 @dataclass
@@ -30,6 +33,8 @@ class Voice:
     """Wall clock at which training by seconds is over; None: training goes by looks."""
     looks: int = 0
     samples: list[bytes] = field(default_factory=list)
+    tone: float | None = None
+    """Hz that the quick voice reads at; None: by the id."""
 
     @property
     def state(self) -> str:
@@ -51,6 +56,50 @@ class Voice:
         Tell whether *account* may use and look at this voice.
         """
         return account == self.owner or self.facts["visibility"] != "private"
+
+
+def facts(voice_id: str, owner: str, fields: Fields) -> dict[str, Any]:
+    """
+    Tell everything the API tells about a new voice but its state.
+    """
+    made, texts = now(), list(fields.get("texts", ()))
+    samples = [
+        {"title": f"sample {index}", "text": texts[index] if index < len(texts) else "", "task_id": "", "audio": ""}
+        for index in range(len(fields.get("voices", ())))
+    ]
+    return {
+        "_id": voice_id,
+        "type": "tts",
+        "title": one(fields, "title"),
+        "description": one(fields, "description"),
+        "cover_image": f"coverimage/{voice_id}" if fields.get("cover_image") else "",
+        "train_mode": "fast",
+        "tags": list(fields.get("tags", ())),
+        "samples": samples,
+        "created_at": made,
+        "updated_at": made,
+        "languages": list(fields.get("languages", ("en",))),
+        "visibility": one(fields, "visibility", "public"),
+        "lock_visibility": False,
+        "dmca_taken_down": False,
+        "default_text": "",
+        "source": None,
+        "like_count": 0,
+        "mark_count": 0,
+        "shared_count": 0,
+        "task_count": 0,
+        "unliked": False,
+        "liked": False,
+        "marked": False,
+        "author": {"_id": owner, "nickname": "sandbox", "avatar": ""},
+    }
+
+
+def now() -> str:
+    """
+    Tell the time as the API does.
+    """
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def training(knobs: Knobs) -> tuple[list[str], float | None]:
@@ -76,10 +125,13 @@ def training(knobs: Knobs) -> tuple[list[str], float | None]:
 class Voices:
     """
     All voices, oldest first. With *folder* they survive the process: samples first, then the voice itself, each at once.
+
+    *public* are those of the public library, which nobody here can change.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, public: Sequence[Voice] = ()) -> None:
         self._folder = folder
+        self._public = {voice.id: voice for voice in public}
         self._voices: dict[str, Voice] = {}
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +159,7 @@ class Voices:
         """
         Look up a voice; that does not count as a look at its training.
         """
-        return self._voices.get(voice_id)
+        return self._voices.get(voice_id) or self._public.get(voice_id)
 
     def look(self, voice: Voice) -> None:
         """
@@ -133,11 +185,11 @@ class Voices:
         for voice in self.all():
             self.remove(voice)
 
-    def all(self) -> list[Voice]:
+    def all(self, *, public: bool = False) -> list[Voice]:
         """
-        Tell all voices, oldest first.
+        Tell all voices, oldest first, those of the *public* library before them or not at all.
         """
-        return list(self._voices.values())
+        return [*(self._public.values() if public else ()), *self._voices.values()]
 
 
 def _load(path: Path) -> Voice:

@@ -2,14 +2,16 @@
 The wallet of each key: prepaid USD, going down with every byte of text that is spoken.
 """
 
-from collections import defaultdict
+import time
+from collections import defaultdict, deque
 from decimal import Decimal
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from flows.sandbox.config import Knobs
-from flows.sandbox.errors import Refused
+from flows.sandbox.errors import PERMISSION, Refused
+from flows.sandbox.fields import flag
 
 USD_PER_BYTE = Decimal("0.000015")
 FREE_MODEL = "s2.1-pro-free"
@@ -42,12 +44,14 @@ class Wallet:
 
     def __init__(self) -> None:
         self._spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+        self._lately: defaultdict[str, deque[tuple[float, Decimal]]] = defaultdict(deque)
 
     def refill(self) -> None:
         """
         Give every account its whole credit again.
         """
         self._spent.clear()
+        self._lately.clear()
 
     def credit(self, account: str, knobs: Knobs) -> Decimal:
         """
@@ -55,35 +59,45 @@ class Wallet:
         """
         return knobs.credit - self._spent[account]
 
-    def require(self, account: str, knobs: Knobs, *, text: str, model: str) -> Decimal:
+    def told(self, account: str, knobs: Knobs) -> Decimal:
         """
-        Price *text* and refuse it unless the credit covers it; nothing is charged.
+        Tell what *account* is told it has left: charges show only after a while.
+        """
+        lately = self._lately[account]
+        while lately and lately[0][0] <= time.monotonic() - knobs.wallet_lag:
+            lately.popleft()
+        return self.credit(account, knobs) + sum(cost for _, cost in lately)
+
+    def require(self, account: str, knobs: Knobs, *, cost: Decimal, model: str) -> None:
+        """
+        Refuse what the credit does not cover; nothing is charged.
 
         :raises Refused: 402
         """
-        left, cost = self.credit(account, knobs), price(text, model)
+        left = self.credit(account, knobs)
         if model != FREE_MODEL and (left <= 0 or left < cost):
             raise Refused(402, NOT_COVERED, {"x-fish-error-code": "insufficient_balance"})
-        return cost
 
-    def charge(self, account: str, cost: Decimal) -> None:
+    def charge(self, account: str, knobs: Knobs, cost: Decimal) -> None:
         """
         Take *cost* from *account*.
         """
         self._spent[account] += cost
+        if knobs.wallet_lag:
+            self._lately[account].append((time.monotonic(), cost))
 
 
 async def show_credit(request: Request) -> Response:
     """
-    Answer `GET /wallet/self/api-credit`.
+    Answer `GET /wallet/{user_id}/api-credit`.
     """
-    world, account = request.app.state.world, request.state.call.account
-    free = request.query_params.get("check_free_credit", "").lower() == "true"
+    world, account = request.app.state.world, _account(request)
+    free = flag(request.query_params, "check_free_credit")
     return JSONResponse(
         {
             "_id": account[::-1],
             "user_id": account,
-            "credit": f"{world.wallet.credit(account, world.knobs):f}",
+            "credit": f"{world.wallet.told(account, world.knobs):f}",
             "cumulative_top_up": f"{world.knobs.cumulative_top_up:f}",
             "created_at": OPENED,
             "updated_at": OPENED,
@@ -95,9 +109,9 @@ async def show_credit(request: Request) -> Response:
 
 async def show_package(request: Request) -> Response:
     """
-    Answer `GET /wallet/self/package`: the platform plan, which pays for nothing here.
+    Answer `GET /wallet/{user_id}/package`: the platform plan, which pays for nothing here.
     """
-    world, account = request.app.state.world, request.state.call.account
+    world, account = request.app.state.world, _account(request)
     package = {
         "user_id": account,
         "type": "free",
@@ -110,3 +124,10 @@ async def show_package(request: Request) -> Response:
         "has_used_trial": False,
     }
     return JSONResponse({"_id": account[::-1], **package} if world.knobs.package_id else package)
+
+
+def _account(request: Request) -> str:
+    account: str = request.state.call.account
+    if request.path_params["user_id"] not in ("self", account):
+        raise Refused(401, PERMISSION)
+    return account

@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from flows.sandbox.config import Fault, Knobs
-from flows.sandbox.errors import Refused
+from flows.sandbox.errors import PERMISSION, Refused
 from flows.sandbox.faults import FaultBook
 from flows.sandbox.journal import Entry, Journal
+from flows.sandbox.library import library
 from flows.sandbox.neural import Reader
 from flows.sandbox.voices import Voices
 from flows.sandbox.wallet import Wallet
+
+TIERS = ((1000, 50), (100, 15), (0, 5))
+"""USD ever paid in, and how many requests may be under way from there on."""
 
 
 @dataclass
@@ -38,10 +42,10 @@ class World:
     The state of one sandbox: knobs, voices, wallets, journal, faults and slots.
     """
 
-    def __init__(self, *, voice: str, folder: Path | None) -> None:
-        self.initial = Knobs().merged({"voice": voice})
+    def __init__(self, *, folder: Path | None, knobs: Mapping[str, Any]) -> None:
+        self.initial = Knobs().merged(knobs)
         self.knobs = self.initial
-        self.voices = Voices(folder)
+        self.voices = Voices(folder, library())
         self.wallet = Wallet()
         self.journal = Journal()
         self.reader = Reader()
@@ -70,18 +74,18 @@ class World:
         self.journal.clear()
         self._faults.reset()
 
-    def authenticate(self, request: Request) -> str:
+    def authenticate(self, request: HTTPConnection) -> str:
         """
         Tell the account behind the bearer key; the key itself goes no further.
 
         :raises Refused: 401
         """
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        known = self.knobs.keys
+        known, message = self.knobs.keys, "Invalid Token" if self.knobs.unauthorized == "token" else PERMISSION
         if scheme.lower() != "bearer" or not key.strip():
-            raise Refused(401, "Invalid Token")
+            raise Refused(401, message)
         if known is not None and not any(hmac.compare_digest(key.strip().encode(), one.encode()) for one in known):
-            raise Refused(401, "Invalid Token")
+            raise Refused(401, message)
         return hashlib.sha256(f"account of {key.strip()}".encode()).hexdigest()[:32]
 
     def fault(self, call: Call, text: str = "") -> Fault | None:
@@ -93,13 +97,21 @@ class World:
         entry.fault = rule.kind if rule else None
         return rule
 
+    @property
+    def limit(self) -> int:
+        """
+        How many requests an account may have under way.
+        """
+        published = next(limit for paid, limit in TIERS if self.knobs.cumulative_top_up >= paid)
+        return published if self.knobs.concurrency_limit is None else self.knobs.concurrency_limit
+
     def take_slot(self, call: Call) -> None:
         """
         Occupy one of the account's slots.
 
         :raises Refused: 429 at once when all are taken
         """
-        limit = self.knobs.concurrency_limit
+        limit = self.limit
         if self._slots[call.account] >= limit:
             after = self.knobs.concurrency_retry_after
             headers = {} if after is None else {"Retry-After": str(after)}
@@ -113,7 +125,7 @@ class World:
         Tell the limit and how much of it is in use.
         """
         return {
-            "ratelimit-limit-concurrency": str(self.knobs.concurrency_limit),
+            "ratelimit-limit-concurrency": str(self.limit),
             "ratelimit-current-concurrency": str(self._slots[call.account]),
         }
 

@@ -318,6 +318,6 @@ def test_not_in_the_sandbox(http: httpx.Client) -> None:
     """
     What the sandbox does not have it says so; what nobody has is 404 in the envelope.
     """
-    answers = [http.post("/v1/asr"), http.get("/v1/tts/live"), http.get("/nothing"), http.delete("/v1/tts")]
+    answers = [http.post("/v1/voice-design"), http.get("/nothing"), http.delete("/v1/tts")]
 
-    assert [answer.json()["status"] for answer in answers] == [501, 501, 404, 405]
+    assert [answer.json()["status"] for answer in answers] == [501, 404, 405]
