@@ -75,14 +75,16 @@ class _Talk:
             while await self._obey(await self._receive()):
                 pass
         except Refused as error:
-            full = error.status == 429
-            limit = {"error": "Concurrency limit exceeded", "max_concurrency": self._world.limit}
-            await self._send(event="error", **(limit if full else {"error": error.message}))
-            await self._end("error")
+            if error.status == 429:
+                await self._send(event="error", error="Concurrency limit exceeded", max_concurrency=self._world.limit)
+            else:
+                await self._send(event="error", error=error.message)
+                await self._end("error")
+            await self._socket.close(1008)
         if self._fault in LOST:
             await self._socket.close(1011)
-        while True:
-            await self._receive()
+        while (await self._socket.receive())["type"] != "websocket.disconnect":
+            pass
 
     async def _receive(self) -> dict[str, Any]:
         message = await self._socket.receive()

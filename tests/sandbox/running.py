@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 from typing import Any
 from flows.sandbox.server import serve
-serve(port=0, voice=sys.argv[1], state=Path(sys.argv[2]) if sys.argv[2:] else None)
+voice, state, scenario = sys.argv[1:]
+serve(port=0, voice=voice, state=Path(state) if state else None, scenario=scenario or None)
 """
 ROOT = Path(__file__).parents[2]
 KEY = {"Authorization": "Bearer test-key"}
@@ -37,11 +38,11 @@ class Running:
 
 
 @contextmanager
-def running(*, voice: str = "quick", state: Path | None = None) -> Iterator[Running]:
+def running(*, voice: str = "quick", state: Path | None = None, scenario: str = "") -> Iterator[Running]:
     """
     Run a sandbox process; it is ended when the block is left.
     """
-    command = [sys.executable, "-c", SERVE, voice, *([str(state)] if state else [])]
+    command = [sys.executable, "-c", SERVE, voice, str(state or ""), scenario]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout
