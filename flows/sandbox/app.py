@@ -84,6 +84,17 @@ def _guarded(handler: Handler) -> Handler:
     return guarded
 
 
+def _resource(path: str, **handlers: Handler) -> Route:
+    """
+    Let one handler answer each method, so that whatever else is refused is told all of them.
+    """
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, _guarded(handle), methods=list(handlers))
+
+
 async def _absent(request: Request) -> Response:
     raise Refused(501, f"The sandbox has no {request.url.path}.")
 
@@ -130,11 +141,8 @@ def create_app(*, voice: str = "quick", state: Path | None = None, knobs: Mappin
         WebSocketRoute("/v1/tts/live", live),
         Route("/v1/asr", _guarded(hear), methods=["POST"]),
         Route("/v1/voice-design", _guarded(_absent), methods=["POST"]),
-        Route("/model", _guarded(models.create), methods=["POST"]),
-        Route("/model", _guarded(models.listing), methods=["GET"]),
-        Route("/model/{voice_id}", _guarded(models.show), methods=["GET"]),
-        Route("/model/{voice_id}", _guarded(models.update), methods=["PATCH"]),
-        Route("/model/{voice_id}", _guarded(models.delete), methods=["DELETE"]),
+        _resource("/model", POST=models.create, GET=models.listing),
+        _resource("/model/{voice_id}", GET=models.show, PATCH=models.update, DELETE=models.delete),
         Route("/wallet/{user_id}/api-credit", _guarded(wallet.show_credit), methods=["GET"]),
         Route("/wallet/{user_id}/package", _guarded(wallet.show_package), methods=["GET"]),
     ]
