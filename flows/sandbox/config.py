@@ -104,6 +104,9 @@ class Knobs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     voice: VoiceKind = Field(default="quick", description="quick: tones, next to free; neural: English speech (hibari)")
+    foreign: Literal["tones", "refuse"] = Field(
+        default="tones", description="what the neural voice does with letters it cannot read: the quick voice's tones, or 400"
+    )
     training: Literal["looks", "seconds", "at-once", "failed", "never"] | list[str] = Field(
         default="looks",
         description="how voices made from now on train. POST /model answers created (at-once: trained). looks: "

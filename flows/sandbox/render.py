@@ -50,8 +50,11 @@ def cast(world: World, account: str, order: Order) -> list[Part]:
     """
     Tell who reads what; a speaker nobody was given for is read by the first.
 
-    :raises Refused: 400 for a voice that is unknown, another's or not trained
+    :raises Refused: 400 for a voice that is unknown, another's or not trained, or a language that nobody here reads
     """
+    foreign = any(letter.isalpha() for letter in order.text) and not is_english(order.text)
+    if foreign and world.knobs.voice == "neural" and world.knobs.foreign == "refuse":
+        raise Refused(400, "The neural voice of this sandbox reads English only. Use the quick voice, or the knob `foreign`.")
     voices = _inline(order) if order.references else _known(world, account, order)
     if len(voices) < 2:
         return [Part(order.text, *(voices or [(sound.pitch("default"), [])])[0])]

@@ -151,6 +151,20 @@ def test_other_languages(neural: httpx.Client) -> None:
     }
 
 
+def test_other_languages_refused(neural: httpx.Client) -> None:
+    """
+    Or it is refused in words, and not billed, if switched so.
+    """
+    neural.patch("/_config", json={"foreign": "refuse"})
+    answers = [neural.post("/v1/tts", json={"text": text, "format": "wav"}) for text in ("Привет, мир.", "Hello.", "1984")]
+    billed = [row["billed"] for row in neural.get("/_config/requests").json()[-3:]]
+    neural.patch("/_config", json={"foreign": None})
+
+    assert [400, 200, 200] == [answer.status_code for answer in answers]
+    assert "reads English only" in answers[0].json()["message"]
+    assert [False, True, True] == billed
+
+
 def test_other_formats(neural: httpx.Client) -> None:
     """
     Every format speaks, and a reference that nothing can be measured in leaves the reader's own voice.

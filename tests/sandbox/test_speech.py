@@ -87,6 +87,16 @@ def test_mp3_bitrates(http: httpx.Client) -> None:
     assert pytest.approx(sizes, rel=0.1) == [64, 128, 192]
 
 
+def test_opus_bitrates(http: httpx.Client) -> None:
+    """
+    Opus grows with the bit rate asked for, in bit/s as documented or kbit/s as the SDK has it.
+    """
+    sizes = [len(speak(http, format="opus", opus_bitrate=rate).content) for rate in (24000, 32000, 48000, 64000)]
+    of_the_sdk = [len(speak(http, format="opus", opus_bitrate=rate).content) for rate in (24, 32, 48, 64)]
+
+    assert of_the_sdk == sizes == sorted(set(sizes))
+
+
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
