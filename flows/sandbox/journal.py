@@ -2,6 +2,7 @@
 The journal: every request to the API, in the order of arrival. Keys are never in it.
 """
 
+import math
 import time
 import uuid
 from collections import Counter
@@ -49,6 +50,19 @@ class Entry:
     cost_usd: str | None = None
     voice: str | None = None
     """Which voice read it: quick or neural."""
+
+
+def plain(value: Any) -> Any:
+    """
+    Tell *value* as JSON can: of bytes only their length.
+    """
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return {str(key): plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 class Journal:

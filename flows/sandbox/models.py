@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from flows.sandbox import fields as form
 from flows.sandbox.errors import Invalid, Refused
 from flows.sandbox.fields import VISIBILITIES, Fields, flag, one
+from flows.sandbox.journal import plain
 from flows.sandbox.library import STRANGER
 from flows.sandbox.voices import Voice, facts, now, training
 from flows.sandbox.world import Call, World
@@ -25,7 +26,7 @@ async def create(request: Request) -> Response:
     """
     world, call = _state(request)
     fields = await form.read(request)
-    call.entry.parameters = form.described(fields)
+    call.entry.parameters = plain(fields)
     form.check(fields)
     voice_id = uuid.uuid4().hex
     states, ready_at = training(world.knobs)
@@ -80,7 +81,7 @@ def _page(request: Request) -> tuple[int, int]:
 
 def _listed(body: Mapping[str, Any], request: Request, *, own: bool) -> bool:
     query = request.query_params
-    author, languages = query.get("author_id"), query.getlist("language")
+    author, languages = query.get("author_id"), query.getlist("language") + query.getlist("title_language")
     return (
         query.get("title", "").lower() in body["title"].lower()
         and set(query.getlist("tag")) <= set(body["tags"])
@@ -100,13 +101,17 @@ async def update(request: Request) -> Response:
     """
     world, call = _state(request)
     voice, fields = _find(request, owned=True), await form.read(request)
-    call.entry.parameters = form.described(fields)
+    call.entry.parameters = plain(fields)
+    if wrong := form.untold(fields):
+        raise Invalid(wrong)
     visibility = one(fields, "visibility", voice.facts["visibility"])
     if visibility not in VISIBILITIES:
         raise Invalid([("visibility", "literal_error", f"Input should be one of {', '.join(VISIBILITIES)}")])
     changed: dict[str, Any] = {name: one(fields, name) for name in ("title", "description") if fields.get(name)}
     if fields.get("tags"):
         changed["tags"] = list(fields["tags"])
+    if fields.get("cover_image"):
+        changed["cover_image"] = f"coverimage/{voice.id}"
     voice.facts.update(changed, visibility=visibility, updated_at=now())
     world.voices.save(voice)
     return JSONResponse({"status": "ok"})

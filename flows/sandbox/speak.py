@@ -5,7 +5,6 @@ parameters.
 
 import asyncio
 import json
-import math
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -20,7 +19,7 @@ from flows.sandbox.config import Fault
 from flows.sandbox.encode import MEDIA
 from flows.sandbox.errors import Refused, Unparsable
 from flows.sandbox.faults import Cut, answer, drip
-from flows.sandbox.journal import Entry
+from flows.sandbox.journal import Entry, plain
 from flows.sandbox.render import Part, Sound, cast, render
 from flows.sandbox.wallet import billed_model, price
 from flows.sandbox.world import Call, World
@@ -104,21 +103,12 @@ def note(entry: Entry, parameters: Mapping[str, Any], header: str | None, model:
     prosody = parameters.get("prosody")
     entry.text, entry.bytes = text, len(text.encode())
     entry.model, entry.billed_model = header, model
-    entry.reference_id = "inline" if parameters.get("references") else parameters.get("reference_id")
-    entry.format, entry.sample_rate = parameters.get("format"), parameters.get("sample_rate")
-    entry.speed = prosody.get("speed") if isinstance(prosody, dict) else None
-    entry.parameters = {key: _plain(value) for key, value in parameters.items() if key != "text"}
+    told: dict[str, Any] = plain({key: value for key, value in parameters.items() if key != "text"})
+    entry.reference_id = "inline" if parameters.get("references") else told.get("reference_id")
+    entry.format, entry.sample_rate = told.get("format"), told.get("sample_rate")
+    entry.speed = told["prosody"].get("speed") if isinstance(prosody, dict) else None
+    entry.parameters = told
     return text
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes"
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return {str(key): _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 async def _answer(world: World, call: Call, order: Order, parts: list[Part], fault: Fault | None) -> Response:

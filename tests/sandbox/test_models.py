@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import ormsgpack
 import pytest
 import soundfile
 
@@ -121,6 +122,29 @@ def test_create_refuses(http: httpx.Client, fields: dict[str, Any], loc: str) ->
     assert [[loc]] == [row["loc"] for row in answer.json()]
     assert {"loc", "type", "msg", "in"} == set(answer.json()[0])
     assert http.get("/model?self=true").json()["total"] == 0
+
+
+@pytest.mark.parametrize("tags", [[1], [{}], [None, "a"], [["a"]]])
+def test_text_is_text(http: httpx.Client, tags: list[Any]) -> None:
+    """
+    What the document calls text is refused as anything else, when a voice is made and when it is changed.
+    """
+    fields = {"title": "T", "type": "tts", "train_mode": "fast", "visibility": "private", "voices": [clip()], "tags": tags}
+    kind = {"Content-Type": "application/msgpack"}
+    made = http.post("/model", content=ormsgpack.packb(fields), headers=kind)
+    changed = http.patch(f"/model/{upload(http).json()['_id']}", json={"tags": tags})
+
+    assert [(422, ["tags"])] * 2 == [(answer.status_code, answer.json()[0]["loc"]) for answer in (made, changed)]
+
+
+def test_cover(http: httpx.Client) -> None:
+    """
+    A voice gets its cover later, too.
+    """
+    voice = upload(http).json()["_id"]
+    http.patch(f"/model/{voice}", files={"cover_image": ("upload", b"picture")}).raise_for_status()
+
+    assert http.get(f"/model/{voice}").json()["cover_image"]
 
 
 def test_create_without_samples(http: httpx.Client) -> None:

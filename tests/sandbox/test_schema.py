@@ -36,7 +36,15 @@ def test_schema(checks: str, paths: list[str], tmp_path: Path) -> None:
     """
     command = [sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT), "--checks", checks, "--seed", "1"]
     key = ["--header", "Authorization: Bearer test-key"]
-    much = ["--max-examples", str(EXAMPLES), "--phases", "examples,coverage,fuzzing", "--continue-on-failure"]
+    much = [
+        "--max-examples",
+        str(EXAMPLES),
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--continue-on-failure",
+        "--request-timeout",
+        "60",
+    ]
     with running() as server:
         done = subprocess.run(
             [*command, *key, *much, *paths, "--url", server.url], cwd=tmp_path, capture_output=True, text=True, check=False
