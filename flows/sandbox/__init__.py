@@ -11,7 +11,7 @@ What it cannot show about the hosted API, because nobody has called that for thi
   the bytes, not the reading);
 - whether a text, a reference or a body is too long: no limit is documented, so none is held here;
 - whether a failed or abandoned request is billed: here whatever is accepted is, and what a fault answers with an error
-  is not; nor how late the wallet follows (here at once);
+  is not; nor how late the wallet follows (here at once, or after `wallet_lag`);
 - whether an abandoned request keeps its slot: here until the server would have answered;
 - which requests count against the concurrency limit, and whether keys share it: here all below `/v1/`, by key, because
   a key is an account here;

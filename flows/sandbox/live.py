@@ -70,17 +70,15 @@ class _Talk:
         Obey the client's events until it stops, something is wrong or a fault cuts it off.
         """
         try:
-            if self._world.knobs.live_limit == "frame":
-                self._world.take_slot(self._call)
             while await self._obey(await self._receive()):
                 pass
         except Refused as error:
             if error.status == 429:
                 await self._send(event="error", error="Concurrency limit exceeded", max_concurrency=self._world.limit)
+                await self._socket.close(1008)
             else:
                 await self._send(event="error", error=error.message)
                 await self._end("error")
-            await self._socket.close(1008)
         if self._fault in LOST:
             await self._socket.close(1011)
         while (await self._socket.receive())["type"] != "websocket.disconnect":
@@ -100,6 +98,8 @@ class _Talk:
         match event:
             case {"event": "start", "request": dict(request)} if self._request is None:
                 self._request = request
+                if self._world.knobs.live_limit == "frame":
+                    self._world.take_slot(self._call)
                 accept(self._world, self._call, {**request, "text": "-"}, model=self._model, packed=True)
             case {"event": "text", "text": str(text)} if self._request is not None:
                 self._waiting += text
