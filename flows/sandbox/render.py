@@ -86,11 +86,17 @@ async def render(world: World, order: Order, parts: Sequence[Part], *, take: int
     knobs, rate, speed = world.knobs, order.rate, order.speed
 
     def read(part: Part) -> Pcm:
+        """
+        Let the reader say one part.
+        """
         if read_by == "neural":
             return world.reader.speak(part.text, part.samples, rate=rate, speed=speed, seed=knobs.seed + take)
         return sound.speak(part.text, tone=part.tone, rate=rate, speed=speed, take=take)
 
     def work() -> Sound:
+        """
+        Read, change and encode: all that costs time.
+        """
         said = [read(part) for part in parts]
         pcm = sound.adjust(np.concatenate(said), rate=rate, seconds=knobs.seconds, volume=order.volume)
         pcm = sound.spoil(pcm, kind, rate=rate, seed=knobs.seed)

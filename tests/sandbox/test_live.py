@@ -96,6 +96,9 @@ async def test_streams_asynchronously(sandbox: str) -> None:
     """
 
     async def text() -> AsyncIterator[str]:
+        """
+        Give the text piece by piece.
+        """
         for piece in HELLO:
             yield piece
 
