@@ -86,8 +86,8 @@ def test_the_order_in_which_a_run_writes(narrate: Narrate, sandbox: Sandbox, cli
     assert (2, 2) == (len(requests), len(takes))
     others = {name for name in names - takes if not name.startswith(".voice")}
     assert {"one.wav", ".segments/one.json", "run.json", ".unchanged.json"} == others
-    for before, place in zip([0, *requests], requests, strict=False):
-        assert wal in told[before:place]
+    # The second is entered before the first has its answer, so that one commit may hold both.
+    assert wal in told[: requests[0]]
     for place in renames:
         _, source, target = told[place].split()
         assert f"sync {source}" in told[:place]
