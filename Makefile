@@ -12,7 +12,7 @@ demo: $(VENV)/demo ## hear data/scripts narrated: no key, no cost, no network on
 	$(BIN)/narrate demo
 
 test: $(VENV)/test ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-long: $(VENV)/test ## the tests that take longer than a coffee
 	$(BIN)/python -m pytest -m long

@@ -4,40 +4,24 @@ The sandbox, a Prefect server and the command line as tests use them: real proce
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
 
+from tests import standing
 from tests.house import KEY, House
+from tests.standing import pytest_configure, pytest_configure_node, pytest_unconfigure, wait_for
 
-__all__ = ["KEY"]
+__all__ = ["KEY", "pytest_configure", "pytest_configure_node", "pytest_unconfigure", "wait_for"]
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 300
 COMMAND_SECONDS = 120
-
-Found = TypeVar("Found")
-
-
-def wait_for(look: Callable[[], Found | None], *, what: str, seconds: float = 30) -> Found:
-    """
-    Look until there is something, with a deadline.
-    """
-    deadline = time.monotonic() + seconds
-    while (found := look()) is None:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come within {seconds} s")
-        time.sleep(0.05)
-    return found
 
 
 @dataclass(frozen=True)
@@ -116,48 +100,19 @@ def sandbox(_sandbox: Sandbox) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
-def prefect_home() -> Iterator[Path]:
+def prefect_home(request: pytest.FixtureRequest) -> Path:
     """
     Where the standing Prefect server keeps its database and its log.
     """
-    with tempfile.TemporaryDirectory(prefix="prefect-") as home:
-        yield Path(home)
+    return standing.home(request.config)
 
 
 @pytest.fixture(scope="session")
-def prefect_api(prefect_home: Path) -> Iterator[str]:
+def prefect_api(prefect_home: Path) -> str:
     """
-    One standing Prefect server for all tests that need one.
+    One standing Prefect server for all tests that need one, in whichever process of pytest's they run.
     """
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with (prefect_home / "server.log").open("wb") as log:
-        environment = _environment(
-            PREFECT_HOME=str(prefect_home),
-            PREFECT_SERVER_API_PORT=str(port),
-            PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="5",
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            cwd=ROOT,
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            url = f"http://127.0.0.1:{port}/api"
-            wait_for(lambda: _healthy(url), what="the Prefect server", seconds=START_SECONDS)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
-def _healthy(url: str) -> bool | None:
-    try:
-        return httpx.get(f"{url}/health").is_success or None
-    except httpx.TransportError:
-        return None
+    return standing.server(prefect_home, _environment())
 
 
 def _environment(**more: str) -> dict[str, str]:
