@@ -37,7 +37,7 @@ MOST_UNJUDGED = 24_000_000
 """Bytes of answers that wait to be judged and kept, above which nothing is sent: 270 s of sound. Their slots are free already,
 and many may come at once, or wait for a slow disk."""
 
-AHEAD = 8
+AHEAD = 4
 """One request for so many slots is entered in the ledger before its slot is free: the disk is not waited for then."""
 
 WINDOW = 4

@@ -16,6 +16,7 @@ from flows.narration.judge import BadTake, judge
 from flows.narration.ledger import Account, Entry, Ledger, Outcome
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import Take, TakeStore
+from flows.narration.turns import Turns
 
 Made = TypeVar("Made")
 
@@ -68,6 +69,7 @@ class Taking:
         self._speech, self._store, self._voice, self._delivery = speech, store, voice, delivery
         self._deadline, self._account, self._on_fault = deadline, account, on_fault
         self._numbers: dict[Request, int] = {}
+        self._turns = Turns()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="judge")  # they wait for the disk most of the time
 
     async def __aenter__(self) -> Self:
@@ -92,6 +94,7 @@ class Taking:
         """
         Enter *request*, send it if *leaving* then says so, and return the answer; settle it where there is none.
         """
+        await self._turns.mine()
         number = await self._ledger.enter(self._entry(request))
         leaves = False
         try:
@@ -119,6 +122,7 @@ class Taking:
         Judge the answer to *request* and keep it; `BadTake` where it is no sound take. It is billed, whatever comes of it.
         """
         try:
+            await self._turns.mine()
             take = await self._in_thread(lambda: self._judged(request, wav))
         except BadTake as error:
             self._settle(request, Outcome.RETAKEN, error.fact)

@@ -71,6 +71,8 @@ class Window:
         self._width = width
         self._line: deque[Want] = deque()
         self._open: list[tuple[int, int, Want]] = []
+        self._places: list[int] = []
+        self._waiting: set[int] = set()
         self._opened = 0
 
     def __bool__(self) -> bool:
@@ -93,7 +95,9 @@ class Window:
         """
         Take the longest out.
         """
-        return heapq.heappop(self._open)[-1]
+        want = heapq.heappop(self._open)[-1]
+        self._waiting.discard(want.place)
+        return want
 
     def extend(self, wants: Iterable[Want]) -> None:
         """
@@ -106,6 +110,8 @@ class Window:
         Let a segment back into the window, at the place it had.
         """
         heapq.heappush(self._open, (-want.size, want.place, want))
+        heapq.heappush(self._places, want.place)
+        self._waiting.add(want.place)
 
     def fill(self, is_there: Callable[[Want], bool]) -> None:
         """
@@ -123,7 +129,9 @@ class Window:
         """
         Place of the oldest segment not sent yet: the window begins there, so that short ones are not left behind for ever.
         """
-        return min((want.place for *_, want in self._open), default=self._opened)
+        while self._places and self._places[0] not in self._waiting:
+            heapq.heappop(self._places)
+        return self._places[0] if self._places else self._opened
 
     def clear(self) -> Iterator[Want]:
         """
@@ -132,4 +140,6 @@ class Window:
         yield from (want for *_, want in self._open)
         yield from self._line
         self._open.clear()
+        self._places.clear()
+        self._waiting.clear()
         self._line.clear()

@@ -334,13 +334,17 @@ def unused_port() -> int:
 
 
 @asynccontextmanager
-async def _answering(raw: bytes) -> AsyncIterator[str]:
+async def _answering(raw: bytes, asked: list[bytes] | None = None) -> AsyncIterator[str]:
     """
     Serve *raw* to whoever asks, then close: for answers that the sandbox, which stays within HTTP, does not give.
+
+    What was *asked* is added there, without its body.
     """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        if asked is not None:
+            asked.append(head)
         writer.write(raw)
         await writer.drain()
         writer.close()
@@ -524,3 +528,36 @@ async def test_whatever_an_error_says_can_be_written_down(body: bytes, said: str
 
     assert f"While speaking: the service answered 500 ({said})." == error.fact
     error.fact.encode()
+
+
+async def test_a_proxy_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The proxy of the environment is asked for what is elsewhere, and not for what it is told to leave alone.
+    """
+    body = b'{"items": [], "total": 0}'
+    async with _answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.setenv("no_proxy", "left.invalid")
+        async with (
+            Speech(key=KEY, base_url="http://fish.invalid") as far,
+            Speech(key=KEY, base_url="http://left.invalid") as near,
+        ):
+            listing = await far.voices()
+            refused = await _refusal(near.voices())
+
+    assert listing.whole
+    assert isinstance(refused, ServiceAway)
+
+
+async def test_no_cookie_is_kept() -> None:
+    """
+    What a service, or what stands before it, would tell requests apart by is not sent back.
+    """
+    body = b'{"credit": "1"}'
+    raw = b"HTTP/1.1 200 OK\r\nSet-Cookie: seen=1\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+    asked: list[bytes] = []
+    async with _answering(raw, asked) as url, Speech(key=KEY, base_url=url) as speech:
+        assert [Decimal(1)] * 2 == [await speech.credit(), await speech.credit()]
+
+    assert len(asked) == 2
+    assert not [head for head in asked if b"cookie:" in head.lower()]
