@@ -24,6 +24,13 @@ ROOT = Path(__file__).parents[1]
 COMMAND_SECONDS = 120
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """
+    Let the contract be held against the hosted API.
+    """
+    parser.addoption("--live", action="store_true", help="ask the hosted API as well, with the key in FISH_API_KEY")
+
+
 @dataclass(frozen=True)
 class Sandbox:
     """

@@ -92,7 +92,7 @@ class Recorder:
         self._begun = 0
         self._sleeping: dict[Want, asyncio.TimerHandle] = {}
         self._bytes_begun = 0
-        self._unjudged = 0
+        self._unjudged = self._answers = 0
 
     async def __aenter__(self) -> "Recorder":
         await self._taking.__aenter__()
@@ -160,7 +160,8 @@ class Recorder:
             self._fail_all(self.stopped)
             self._slots.close()
         slots = 0 if self.limiter.pause else self.weather.slots(self.limiter.capacity)
-        self._slots.let_in(slots)
+        # As many answers wait at most as there are slots: what waits is paid for twice after a kill -9, as what is in flight is.
+        self._slots.let_in(min(slots, 2 * slots - self._answers))
         ahead = max(1, slots // AHEAD) if slots else 0
         while self._window and self._begun < slots + ahead and self._unjudged < MOST_UNJUDGED:
             if not self._affords(self._window.longest):
@@ -271,6 +272,7 @@ class Recorder:
             self.limiter.told(self._speech.concurrency_limit)
         self._charge(want, Tally(bytes_billed=want.size))
         self._unjudged += len(wav)
+        self._answers += 1
         self.limiter.answered()
         self.weather.clear()
         self._pump()  # the slot is free while the answer is judged
@@ -284,6 +286,8 @@ class Recorder:
             return await self._taking.keep(request, wav)
         finally:
             self._unjudged -= len(wav)
+            self._answers -= 1
+            self._pump()
 
     async def _leaving(self, want: Want) -> bool:
         """

@@ -2,11 +2,9 @@
 What the neural voice says is understood by the recogniser: fifty sentences of a story.
 """
 
-import re
-from difflib import SequenceMatcher
-
 import pytest
 
+from tests.hearing import errors, words
 from tests.sandbox.running import client, running
 
 pytest.importorskip("hibari")
@@ -35,21 +33,6 @@ I went back to the house the next summer. The door was locked and the windows we
 long hall. The floor was clean. The clock was ticking, and it was five minutes past four."""
 """Fifty sentences in ten paragraphs, as the pipeline sends them. Alone and without a sense, as the Harvard sentences are, \
 one word of twenty-two is misheard."""
-
-
-def words(text: str) -> list[str]:
-    """
-    Tell the words of a text, without what cannot be heard.
-    """
-    return re.findall(r"[a-z]+", text.lower().replace("'", ""))
-
-
-def errors(said: list[str], heard: list[str]) -> int:
-    """
-    Count the words that were heard wrong, or not, or too much.
-    """
-    steps = SequenceMatcher(None, said, heard, autojunk=False).get_opcodes()
-    return sum(max(b - a, d - c) for step, a, b, c, d in steps if step != "equal")
 
 
 @pytest.mark.long
