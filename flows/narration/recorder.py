@@ -160,7 +160,7 @@ class Recorder:
             self._fail_all(self.stopped)
             self._slots.close()
         slots = 0 if self.limiter.pause else self.weather.slots(self.limiter.capacity)
-        # As many answers wait at most as there are slots: what waits is paid for twice after a kill -9, as what is in flight is.
+        # No more answers wait than there are slots: a kill -9 loses what waits, as it does what is in flight.
         self._slots.let_in(min(slots, 2 * slots - self._answers))
         ahead = max(1, slots // AHEAD) if slots else 0
         while self._window and self._begun < slots + ahead and self._unjudged < MOST_UNJUDGED:

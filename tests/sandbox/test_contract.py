@@ -28,7 +28,12 @@ MODEL = "s2.1-pro-free"
 TEXT = "The lamp was lit, and nobody had lit it."
 TRAINING_SECONDS = 300
 VOICE = {"_id", "type", "title", "description", "state", "tags", "samples", "created_at", "languages", "visibility", "author"}
-STARTS = {"wav": b"RIFF", "mp3": (b"\xff\xfb", b"\xff\xf3", b"ID3"), "opus": b"OggS", "pcm": b""}
+STARTS: dict[str, tuple[bytes, ...]] = {
+    "wav": (b"RIFF",),
+    "mp3": (b"\xff\xfb", b"\xff\xf3", b"ID3"),
+    "opus": (b"OggS",),
+    "pcm": (b"",),
+}
 
 
 @dataclass(frozen=True)

@@ -4,35 +4,11 @@ What the neural voice says is understood by the recogniser: fifty sentences of a
 
 import pytest
 
-from tests.hearing import errors, words
+from tests.hearing import STORY, errors, words
 from tests.sandbox.running import client, running
 
 pytest.importorskip("hibari")
 pytest.importorskip("faster_whisper")
-
-PARAGRAPHS = """\
-The house stood at the end of the road. Nobody had lived in it for twenty years. Its windows looked out over the sea. In \
-winter the wind came in under the doors. My grandmother said that it was waiting for someone.
-I first saw it on a cold morning in March. My brother and I had walked along the beach. He carried a bag of apples and I \
-carried a map. The map was old and most of the names were wrong. We laughed about that until the rain began.
-The door was not locked. Inside there was a long hall with a clock at the far end. The clock had stopped at four. There \
-was dust on the stairs, but no dust on the clock. My brother noticed that before I did.
-We lit a fire in the kitchen and sat down. The apples were sweet and the chairs were hard. After a while we heard a step \
-above our heads. Then we heard another. Neither of us said anything.
-An old man came down the stairs with a lamp in his hand. He was not surprised to see us. He asked whether we had come about \
-the clock. My brother told him that we had only come out of the rain. That is what they all say, the old man answered.
-He gave us tea in small white cups. He told us that he had been a teacher in the village. Then he had gone to sea, and then \
-he had come back. The house belonged to his sister. She had asked him to look after it until she returned.
-When will she return, my brother asked. The old man looked at the clock and smiled. She left at four, he said. She promised \
-that she would not be late. I keep the hall clean so that she will see the time.
-The rain stopped in the afternoon. We thanked him and walked back along the beach. The tide had covered the path that we had \
-taken. We had to climb over the rocks. My shoes were full of water when we came home.
-I told my grandmother about the old man and his tea. She put down her book and was quiet for a long time. There was a teacher \
-once, she said. He had a sister who went away on a ship. They never found the ship.
-I went back to the house the next summer. The door was locked and the windows were dark. I looked through the glass into the \
-long hall. The floor was clean. The clock was ticking, and it was five minutes past four."""
-"""Fifty sentences in ten paragraphs, as the pipeline sends them. Alone and without a sense, as the Harvard sentences are, \
-one word of twenty-two is misheard."""
 
 
 @pytest.mark.long
@@ -42,11 +18,11 @@ def test_understood() -> None:
     """
     wrong, misheard = 0, []
     with running(voice="neural") as server, client(server.url) as http:
-        for paragraph in PARAGRAPHS.splitlines():
+        for paragraph in STORY.splitlines():
             spoken = http.post("/v1/tts", json={"text": paragraph, "format": "wav"}).content
             heard = http.post("/v1/asr", files={"audio": spoken}).json()["text"]
             count = errors(words(paragraph), words(heard))
             wrong += count
             misheard += [heard] * bool(count)
 
-    assert wrong / len(words(PARAGRAPHS)) < 0.03, misheard
+    assert wrong / len(words(STORY)) < 0.03, misheard
