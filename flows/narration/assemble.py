@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -75,7 +75,7 @@ class Narration:
 
     places: tuple[tuple[int, int], ...]
     samples: int
-    contour: Contour
+    contour: Contour = field(default_factory=Contour, compare=False)
 
     @property
     def speech_samples(self) -> int:

@@ -157,8 +157,8 @@ class Encoder:
     """
     A running ffmpeg that takes mono 16-bit little-endian samples.
 
-    When it is done, *momentary* is the loudness (LUFS of 400 ms) at each tenth of a second and *integrated* that of all of it (LUFS
-    by ITU-R BS.1770-4), where there is one.
+    When it is done, *momentary* is the loudness at each tenth of a second (LUFS, of 400 ms) and *integrated* that of all of it
+    (LUFS by ITU-R BS.1770-4), if any.
     """
 
     def __init__(self, stream: IO[bytes], log: IO[bytes]) -> None:

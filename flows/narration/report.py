@@ -110,6 +110,7 @@ def voice_card(voice: VoiceEntry, *, state: str, reference: Reference | None) ->
             ("Level", f"{levels.rms_dbfs:.1f} dBFS RMS, peak {levels.peak_dbfs:.1f} dBFS"),
             ("Signal to noise", f"{levels.snr_db:.0f} dB"),
             ("Bandwidth", f"{levels.bandwidth_hz / 1000:.1f} kHz"),
+            ("Pitch", "none" if levels.pitch_hz is None else f"{levels.pitch_hz:.0f} Hz"),
         ]
         rows += [("Warning", warning) for warning in reference.warnings]
     body = "\n".join(f"| {name} | {escaped(value)} |" for name, value in rows)
