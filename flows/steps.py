@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from flows import marks, orders
+from flows import marks, orders, showing
 from flows.narration import report
 from flows.narration.ending import worst
 from flows.narration.errors import Interrupted, NarrateError, RequestUnread, StorageFailed, UsageError, VoiceFailed
@@ -170,6 +170,8 @@ async def _report(
     told = report.headline(manifest.totals)
     get_run_logger().info("%s", told)
     await acreate_markdown_artifact(report.run_report(manifest), key="narrate-report", description=told)
+    if production.sending:
+        await showing.costs(production)
 
 
 async def _afford(production: Production, speech: Speech) -> None:
@@ -214,7 +216,7 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
             get_run_logger().info("Every narration is there already; nothing is sent.")
             return
         await _afford(production, speech)
-        async with production.recorder(speech=speech, voice=voice):
+        async with production.recorder(speech=speech, voice=voice), showing.progress(production):
             runs: list[asyncio.Task[ScriptEntry]] = []
             try:
                 for name in names:

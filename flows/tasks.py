@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import task_run
 from prefect.tasks import Task
 
+from flows import showing
 from flows.narration import reference as references
 from flows.narration import voice as voices
 from flows.narration.errors import RequestUnread, ServiceUnavailable, VoiceNotReady, VoiceTimeout
@@ -136,6 +137,7 @@ async def synthesize(script: str, production: Production) -> ScriptEntry:
     Record and assemble one script. Not retried as a whole: each take is, where it is judged.
     """
     entry = await production.narrate(script)
+    await showing.narration(production, script)
     get_run_logger().info(
         "%s: %.1f min, %d segments, %d bytes paid, %d reused.",
         script,

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from base64 import b64decode
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +64,19 @@ class History:
         [row] = rows
         return str(row["data"])
 
+    def artifacts(self) -> list[dict[str, Any]]:
+        """
+        All its artifacts.
+        """
+        return self._rows("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [self.run_id]}}})
+
     def everything(self) -> str:
         """
         All that Prefect keeps of it, as one text: the run, its parameters, task runs, artifacts and logs.
         """
         mine = {"flow_runs": {"id": {"any_": [self.run_id]}}}
         logs = self._rows("logs/filter", {"logs": {"flow_run_id": {"any_": [self.run_id]}}})
-        artifacts = self._rows("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [self.run_id]}}})
-        return json.dumps([self.run, self._rows("task_runs/filter", mine), artifacts, logs], ensure_ascii=False)
+        return json.dumps([self.run, self._rows("task_runs/filter", mine), self.artifacts(), logs], ensure_ascii=False)
 
     def _rows(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = httpx.post(f"{self.api}/{path}", json=body).raise_for_status().json()
@@ -138,6 +144,13 @@ def _check_artifacts(history: History, sandbox: Sandbox) -> None:
     columns = ("Script", "Minutes", "Segments", "Bytes paid", "Bytes reused", "USD", "Retries", "State")
     assert f"| {' | '.join(columns)} |" in report
     assert "| part-1/chapter-02.txt |" in report
+    assert "100" in history.artifact("narrate-progress")
+    assert "| **All** | 0.0" in history.artifact("narrate-cost")
+    pictures = [row for row in history.artifacts() if row["type"] == "image"]
+    drawn = [b64decode(row["data"].removeprefix("data:image/svg+xml;base64,")).decode() for row in pictures]
+    titles = sorted(svg.partition("</text></svg>")[0].rpartition(">")[2].partition(":")[0] for svg in drawn)
+    assert ["part-1/chapter-02.txt", "welcome.md"] == titles
+    assert all(" LUFS, peak -" in row["description"] for row in pictures)
     assert 2 == report.count("| narrated |")
     assert "notes.pdf" in report
     assert "lamps" in report.partition("Changed for speaking")[2]

@@ -22,6 +22,7 @@ HOMES = {
         "marks.py",
         "stopping.py",
         "credentials.py",
+        "showing.py",
     },
     "fishaudio": {"narration/speech.py"},
     "subprocess": {"narration/ffmpeg.py", "studio.py"},

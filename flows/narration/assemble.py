@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tinytag import TinyTag, TinyTagException
 
 from flows.narration import ffmpeg
+from flows.narration.contour import Contour, Peaks
 from flows.narration.files import replacing
 from flows.narration.segments import Joint
 from flows.narration.speech import SAMPLE_RATE
@@ -74,6 +75,7 @@ class Narration:
 
     places: tuple[tuple[int, int], ...]
     samples: int
+    contour: Contour = field(default_factory=Contour, compare=False)
 
     @property
     def speech_samples(self) -> int:
@@ -103,6 +105,7 @@ def assemble(pieces: Sequence[Piece], *, store: TakeStore, sound: Sound, tags: M
     """
     mark = MARK.format(digest=narration_digest(pieces, sound=sound, tags=tags))
     places: list[tuple[int, int]] = []
+    peaks = Peaks()
     at = 0
     with (
         replacing(target) as temporary,
@@ -118,12 +121,15 @@ def assemble(pieces: Sequence[Piece], *, store: TakeStore, sound: Sound, tags: M
             start = at
             for block in store.read(piece.take):
                 encoder.write(block.tobytes())
+                peaks.add(block)
                 at += len(block)
             places.append((start, at))
             pause = sound.pause(piece.joint)
             encoder.write(bytes(2 * pause))
+            peaks.silence(pause)
             at += pause
-    return Narration(places=tuple(places), samples=at)
+    contour = Contour(peaks=peaks.end(), momentary=encoder.momentary, integrated=encoder.integrated)
+    return Narration(places=tuple(places), samples=at, contour=contour)
 
 
 def read_mark(path: Path) -> str | None:

@@ -46,6 +46,11 @@ _HEADER_BYTES = 44
 _ONE_PACKET = 1_000_000  # as far before its limit does ffmpeg stop
 _LOWER_PRIORITY = 19
 
+_PRINTED = ",".join(f"ametadata=mode=print:key=lavfi.r128.{name}:file=-" for name in "MI")
+# The meter hears a copy: what is encoded stays as it is, to the bit.
+_HEARD = f"[0:a]asplit=2[kept][copy];[copy]ebur128=metadata=1,{_PRINTED}[heard]"
+_NO_LOUDNESS = -70.0  # what the meter says of silence, and before it has heard enough
+
 _ENCODERS: Mapping[Format, tuple[str, ...]] = {
     "mp3": ("-c:a", "libmp3lame", "-id3v2_version", "3", "-f", "mp3"),
     "wav": ("-c:a", "pcm_s16le", "-rf64", "auto", "-f", "wav"),
@@ -151,11 +156,16 @@ def resample(
 class Encoder:
     """
     A running ffmpeg that takes mono 16-bit little-endian samples.
+
+    When it is done, *momentary* is the loudness at each tenth of a second (LUFS, of 400 ms) and *integrated* that of all of it
+    (LUFS by ITU-R BS.1770-4), if any.
     """
 
     def __init__(self, stream: IO[bytes], log: IO[bytes]) -> None:
         self._stream = stream
         self._log = log
+        self.momentary: list[float] = []
+        self.integrated: float | None = None
 
     def write(self, pcm: bytes) -> None:
         """
@@ -187,16 +197,20 @@ def encoder(
     comment, metadata = _metadata(format, tags or {})
     kbps = min(bitrate_kbps or _DEFAULT_KBPS.get(format, 0), _MOST_KBPS.get(format, 0))
     arguments = (
-        *(*_RAW, "-ar", str(sample_rate), "-i", "pipe:0", "-map_metadata", "-1", *metadata, *_ENCODERS[format]),
+        *(*_RAW, "-ar", str(sample_rate), "-i", "pipe:0", "-filter_complex", _HEARD),
+        *("-map", "[kept]", "-map_metadata", "-1", *metadata, *_ENCODERS[format]),
         *(("-b:a", f"{kbps}k") if kbps else ()),
-        *("-fflags", "+bitexact", "-flags:a", "+bitexact", "-y", _url(target)),
+        *("-fflags", "+bitexact", "-flags:a", "+bitexact", "-y", _url(target), "-map", "[heard]", "-f", "null", "-"),
     )
-    with tempfile.TemporaryFile() as log:  # a pipe nobody reads would stop ffmpeg once it is full
-        process = _start(arguments, log)
+    # A pipe nobody reads would stop ffmpeg once it is full.
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as heard:
+        process = _start(arguments, log, heard)
         assert process.stdin is not None  # noqa: S101 - asked for as a pipe
         try:
-            yield Encoder(process.stdin, log)
+            made = Encoder(process.stdin, log)
+            yield made
             _finish(process, log)
+            _read_loudness(heard, made)
             if comment:
                 _write_comment(target, comment)
         except BaseException:
@@ -209,12 +223,25 @@ def encoder(
             process.wait()
 
 
-def _start(arguments: tuple[str, ...], log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _read_loudness(heard: IO[bytes], made: Encoder) -> None:
+    """
+    Read what the meter printed, a line at a time: an hour of sound is four megabytes of it.
+    """
+    heard.seek(0)
+    for line in heard:
+        name, _, value = line.strip().partition(b"=")
+        if name == b"lavfi.r128.M":
+            made.momentary.append(float(value))
+        elif name == b"lavfi.r128.I":
+            made.integrated = float(value) if float(value) > _NO_LOUDNESS else None
+
+
+def _start(arguments: tuple[str, ...], log: IO[bytes], heard: IO[bytes]) -> subprocess.Popen[bytes]:
     # In a session of its own, so that Ctrl-C reaches us alone and we decide what becomes of the file.
     process = subprocess.Popen(  # noqa: S603 - a list of our own arguments
         (executable(), *_QUIET, *arguments),
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=heard,
         stderr=log,
         start_new_session=True,
     )

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from flows.narration import cost, entries
 from flows.narration.assemble import Sound, assemble
+from flows.narration.contour import Contour
 from flows.narration.cost import Tally
 from flows.narration.ending import located
 from flows.narration.errors import Interrupted, MoneyError, NarrateError, StorageFailed, TakeFailed
@@ -61,7 +62,8 @@ class Order:
 @dataclass(frozen=True)
 class Progress:
     """
-    How far a run is: of the scripts that had to be made, their segments, *minutes* of speech at hand, and USD paid.
+    How far a run is: of the scripts that had to be made, their segments, *minutes* of speech at hand, USD paid, and what it is
+    likely to cost in the end.
     """
 
     scripts: int
@@ -70,6 +72,7 @@ class Progress:
     segments_done: int
     minutes: float
     usd: float
+    usd_expected: float
 
 
 class Production:
@@ -94,8 +97,10 @@ class Production:
         }
         self.result: dict[str, Any] = {}
         self.interrupted = False
+        self._expected_usd = 0.0
         self._plans: dict[str, Planned] = {}
         self._made: dict[str, Made] = {}
+        self._contours: dict[str, Contour] = {}
         self._making: str | None = None
         self._tallies: dict[str, Tally] = {}
         self._anew: Counter[str] = Counter()
@@ -111,13 +116,15 @@ class Production:
         """
         recorder = self._recorder
         waiting = [self._plans[name].reading for name in self._plans if self._plans[name].made is None]
+        usd = cost.usd(recorder.tally.bytes_billed, model=self.order.delivery.model) if recorder else 0.0
         return Progress(
             scripts=len(waiting),
             scripts_done=sum(self.entries[reading.script.name].state in ("narrated", "failed") for reading in waiting),
             segments=sum(reading.count for reading in waiting),
             segments_done=recorder.segments_done if recorder else 0,
             minutes=recorder.seconds_done / 60 if recorder else 0.0,
-            usd=cost.usd(recorder.tally.bytes_billed, model=self.order.delivery.model) if recorder else 0.0,
+            usd=usd,
+            usd_expected=max(usd, self._expected_usd),
         )
 
     def plan(self, *, voice: Voice | InlineReference, entry: VoiceEntry, host: str) -> list[str]:
@@ -143,7 +150,9 @@ class Production:
         """
         delivery = self.order.delivery
         left = replace(self.order.survey, readings=tuple(plan.reading for plan in self._plans.values() if plan.made is None))
-        return estimate(left, model=delivery.model, speed=delivery.speed, store=self.order.store, key_of=self._key_of)
+        need = estimate(left, model=delivery.model, speed=delivery.speed, store=self.order.store, key_of=self._key_of)
+        self._expected_usd = need.usd
+        return need
 
     def check_money(self, need: Estimate, *, credit_usd: float | None) -> None:
         """
@@ -237,6 +246,12 @@ class Production:
         self.entries[name] = entries.narrated(entry, plan, made, tally=tally, model=self.order.delivery.model)
         return self.entries[name]
 
+    def contour(self, name: str) -> Contour:
+        """
+        Hand over how loud the narration is that was just made of the script named *name*; it is not kept.
+        """
+        return self._contours.pop(name)
+
     async def _record(self, plan: Planned, tally: Tally) -> None:
         """
         Have every take of a script, and add to *tally* what it took; one error names every segment that failed.
@@ -277,6 +292,7 @@ class Production:
         out, script = self.order.out, plan.reading.script
         target = out / script.audio
         made = assemble(plan.pieces, store=self.order.store, sound=self.order.sound, tags=plan.tags, target=target)
+        self._contours[script.name] = made.contour
         audio = look(out, script.audio)
         written = entries.segments_file(plan, made, size=target.stat().st_size)
         written.write(segments_path(out, script.name))

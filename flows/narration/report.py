@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.narration.manifest import Manifest, ScriptEntry, Totals, VoiceEntry
+from flows.narration.production import Progress
 from flows.narration.reference import Reference
 
 NOTES = 200
@@ -27,9 +28,9 @@ def run_report(manifest: Manifest) -> str:
     parts = [f"**{headline(manifest.totals)}**"]
     failed = [entry for entry in manifest.scripts if entry.state == "failed"]
     if manifest.error:
-        parts.append(f"**{_escaped(manifest.error)}**")
+        parts.append(f"**{escaped(manifest.error)}**")
     if failed:
-        parts.append("## What failed\n\n" + "\n".join(f"* {_escaped(entry.error or '')}" for entry in failed))
+        parts.append("## What failed\n\n" + "\n".join(f"* {escaped(entry.error or '')}" for entry in failed))
     parts.append(_table(manifest))
     notes = [f"{entry.script}, {note}" for entry in manifest.scripts for note in entry.notes]
     parts += _list("Changed for speaking", notes)
@@ -62,11 +63,35 @@ def headline(totals: Totals) -> str:
     )
 
 
+def progress_line(now: Progress) -> str:
+    """
+    Tell how far a run is in one sentence.
+    """
+    return (
+        f"{now.scripts_done} of {counted(now.scripts, 'script')}, {now.segments_done} of {counted(now.segments, 'segment')}, "
+        f"{now.minutes:.1f} minutes of speech; {now.usd:.4f} USD so far, about {now.usd_expected:.4f} USD in all."
+    )
+
+
+def costs(days: Sequence[tuple[str, float]]) -> str:
+    """
+    Tell as Markdown what was paid on each of *days*, in USD, with a chart of it.
+    """
+    chart = (
+        "```mermaid\nxychart-beta\n"
+        f"    x-axis [{', '.join(day[5:] for day, _ in days)}]\n"
+        f'    y-axis "USD"\n    bar [{", ".join(f"{usd:.6f}" for _, usd in days)}]\n```\n\n'
+    )
+    rows = "\n".join(f"| {day} | {usd:.4f} |" for day, usd in reversed(days))
+    total = sum(usd for _, usd in days)
+    return f"{chart}| Day (UTC) | USD |\n|---|--:|\n{rows}\n| **All** | {total:.4f} |\n"
+
+
 def voice_line(voice: VoiceEntry) -> str:
     """
     Name the voice in a line of Markdown.
     """
-    return f"The voice “{_escaped(voice.title)}”"
+    return f"The voice “{escaped(voice.title)}”"
 
 
 def voice_card(voice: VoiceEntry, *, state: str, reference: Reference | None) -> str:
@@ -85,9 +110,10 @@ def voice_card(voice: VoiceEntry, *, state: str, reference: Reference | None) ->
             ("Level", f"{levels.rms_dbfs:.1f} dBFS RMS, peak {levels.peak_dbfs:.1f} dBFS"),
             ("Signal to noise", f"{levels.snr_db:.0f} dB"),
             ("Bandwidth", f"{levels.bandwidth_hz / 1000:.1f} kHz"),
+            ("Pitch", "none" if levels.pitch_hz is None else f"{levels.pitch_hz:.0f} Hz"),
         ]
         rows += [("Warning", warning) for warning in reference.warnings]
-    body = "\n".join(f"| {name} | {_escaped(value)} |" for name, value in rows)
+    body = "\n".join(f"| {name} | {escaped(value)} |" for name, value in rows)
     return f"| | |\n|---|---|\n{body}\n"
 
 
@@ -104,7 +130,7 @@ def _table(manifest: Manifest) -> str:
 
 def _row(entry: ScriptEntry) -> str:
     return (
-        f"| {_escaped(entry.script)} | {entry.seconds / 60:.2f} | {entry.segments} | {entry.bytes_billed} "
+        f"| {escaped(entry.script)} | {entry.seconds / 60:.2f} | {entry.segments} | {entry.bytes_billed} "
         f"| {entry.bytes_reused} | {entry.usd:.4f} | {entry.retries} | {entry.state} |"
     )
 
@@ -112,13 +138,13 @@ def _row(entry: ScriptEntry) -> str:
 def _list(title: str, lines: Sequence[str]) -> list[str]:
     if not lines:
         return []
-    told = [f"* {_escaped(line)}" for line in lines[:NOTES]]
+    told = [f"* {escaped(line)}" for line in lines[:NOTES]]
     if len(lines) > NOTES:
         told.append(f"* … and {len(lines) - NOTES} more; run.json has them all.")
     return [f"## {title}\n\n" + "\n".join(told)]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """
     Keep a script's text from being read as Markdown or HTML.
     """

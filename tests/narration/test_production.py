@@ -389,12 +389,13 @@ async def test_progress_is_of_what_has_to_be_made(house: House) -> None:
         watching.reset(token)
 
     progress = seen[0].progress
-    assert (1, 1, 2, 2, 0.00015) == (
+    assert (1, 1, 2, 2, 0.00015, 0.00015) == (
         progress.scripts,
         progress.scripts_done,
         progress.segments,
         progress.segments_done,
         progress.usd,
+        progress.usd_expected,
     )
     assert progress.minutes > 0
 

@@ -11,8 +11,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from flows.narration.manifest import Manifest, ScriptEntry, State, Totals, VoiceEntry
+from flows.narration.production import Progress
 from flows.narration.reference import Levels, Reference
-from flows.narration.report import NOTES, headline, run_report, voice_card
+from flows.narration.report import NOTES, costs, headline, progress_line, run_report, voice_card
 
 MARKS = st.sampled_from("ab1 \n\\`*_~[]()<>|&;#-+.!=\"'“”:/")
 
@@ -170,7 +171,9 @@ def test_a_voice_is_shown_with_what_it_was_made_from() -> None:
     """
     Whether it is the one that was wanted can be seen without listening.
     """
-    levels = Levels(rms_dbfs=-20.0, peak_dbfs=-3.0, noise_dbfs=-70.0, snr_db=50.0, bandwidth_hz=8_000.0, clipped_runs=0)
+    levels = Levels(
+        rms_dbfs=-20.0, peak_dbfs=-3.0, noise_dbfs=-70.0, snr_db=50.0, bandwidth_hz=8_000.0, clipped_runs=0, pitch_hz=180.0
+    )
     reference = Reference(
         digest="d",
         wav=Path("r.wav"),
@@ -199,6 +202,32 @@ def test_a_voice_is_shown_with_what_it_was_made_from() -> None:
         ["Level", "-20.0 dBFS RMS, peak -3.0 dBFS"],
         ["Signal to noise", "50 dB"],
         ["Bandwidth", "8.0 kHz"],
+        ["Pitch", "180 Hz"],
         ["Warning", "It is dull."],
     ] == rows[1:]
     assert [["Voice", "Ann"], ["Id", "v"], ["State", "trained"], ["Made", "elsewhere"]] == bare[1:]
+
+
+def test_progress_in_one_sentence() -> None:
+    """
+    How much is done, and what it costs so far and in the end.
+    """
+    now = Progress(scripts=3, scripts_done=1, segments=40, segments_done=12, minutes=2.25, usd=0.01, usd_expected=0.04)
+
+    assert (
+        "1 of 3 scripts, 12 of 40 segments, 2.2 minutes of speech; 0.0100 USD so far, about 0.0400 USD in all."
+        == progress_line(now)
+    )
+
+
+def test_costs_are_drawn_and_added_up() -> None:
+    """
+    A bar for each day, the newest first in the table.
+    """
+    shown = costs([("2026-11-01", 0.5), ("2026-11-02", 0.25)])
+
+    assert "x-axis [11-01, 11-02]" in shown
+    assert "bar [0.500000, 0.250000]" in shown
+    assert [["2026-11-02", "0.2500"], ["2026-11-01", "0.5000"], ["<strong_open>All<strong_close>", "0.7500"]] == _cells(shown)[
+        1:
+    ]

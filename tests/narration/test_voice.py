@@ -24,7 +24,9 @@ from flows.narration.voice import attach_or_create, find, look, reference_tag
 from tests.conftest import KEY, Sandbox
 
 DIGEST = "0123456789abcdef" * 4
-LEVELS = Levels(rms_dbfs=-20.0, peak_dbfs=-3.0, noise_dbfs=-70.0, snr_db=50.0, bandwidth_hz=20_000.0, clipped_runs=0)
+LEVELS = Levels(
+    rms_dbfs=-20.0, peak_dbfs=-3.0, noise_dbfs=-70.0, snr_db=50.0, bandwidth_hz=20_000.0, clipped_runs=0, pitch_hz=180.0
+)
 
 
 @pytest.fixture

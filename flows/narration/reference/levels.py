@@ -22,6 +22,11 @@ _VAD_RATE = 16_000
 _GUARD_CHUNKS = 3
 """Chunks of 32 ms around speech that count as neither speech nor noise: breath, reverberation."""
 
+_PITCH_RATE = 8_000
+_PITCHES = (60.0, 400.0)
+_VOICED = 0.5
+_FEWEST_FRAMES = 10
+
 _NOISE_SECONDS = 0.25
 _BLOCK = 1 << 20
 
@@ -45,6 +50,9 @@ class Levels:
 
     clipped_runs: int
     """Runs of at least three samples at the very top of a recording that reaches full scale."""
+
+    pitch_hz: float | None
+    """Median pitch of the speech; None where nothing in it has one, as in a whisper."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,10 @@ def measure(samples: Samples, *, sample_rate: int) -> Measured:
 
 def worst(levels: Sequence[Levels]) -> Levels:
     """
-    Return the worst of each measure: the quietest speech, the loudest peak and noise, the sum of what is clipped.
+    Return the worst of each measure: the quietest speech, the loudest peak and noise, the sum of what is clipped; of pitches,
+    which are neither good nor bad, the one in the middle.
     """
+    pitches = [each.pitch_hz for each in levels if each.pitch_hz is not None]
     return Levels(
         rms_dbfs=min(each.rms_dbfs for each in levels),
         peak_dbfs=max(each.peak_dbfs for each in levels),
@@ -92,6 +102,7 @@ def worst(levels: Sequence[Levels]) -> Levels:
         snr_db=min(each.snr_db for each in levels),
         bandwidth_hz=min(each.bandwidth_hz for each in levels),
         clipped_runs=sum(each.clipped_runs for each in levels),
+        pitch_hz=float(np.median(pitches)) if pitches else None,
     )
 
 
@@ -168,7 +179,27 @@ def _levels(samples: Samples, mono: Samples, speech: Mask, noise: Mask, sample_r
         snr_db=level - floor,
         bandwidth_hz=_bandwidth(mono, sample_rate),
         clipped_runs=max(_clipped_runs(channel) for channel in samples.T),
+        pitch_hz=_pitch(mono[speech], sample_rate),
     )
+
+
+def _pitch(voice: Samples, sample_rate: int) -> float | None:
+    """
+    Find the median pitch by autocorrelation of frames of 64 ms; for a number on a card no tracker is needed.
+    """
+    step = max(1, sample_rate // _PITCH_RATE)
+    rate = sample_rate / step
+    low = voice[: len(voice) // step * step].reshape(-1, step).mean(axis=1, dtype=np.float32)
+    size = round(0.064 * rate)
+    found: list[float] = []
+    for at in range(0, len(low) - size, size):
+        frame = low[at : at + size] - low[at : at + size].mean()
+        likeness = np.fft.irfft(np.abs(np.fft.rfft(frame, 2 * size)) ** 2)[:size] / np.arange(size, 0, -1)
+        first, last = int(rate / _PITCHES[1]), int(rate / _PITCHES[0])
+        best = first + int(likeness[first:last].argmax())
+        if likeness[0] > 0 and likeness[best] > _VOICED * likeness[0]:
+            found.append(rate / best)
+    return float(np.median(found)) if len(found) >= _FEWEST_FRAMES else None
 
 
 def _quietest(mono: Samples, sample_rate: int) -> float:

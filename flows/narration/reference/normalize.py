@@ -38,7 +38,7 @@ MOST_SECONDS, MOST_EDGES = 270.0, 30.0
 """The service takes 270 s; as much as 30 s more may go when edges are trimmed."""
 
 _PAUSE_MS, _MARGIN_MS, _SEARCH_MS, _FADE_MS = 500, 50, 300, 5
-_RECALL_SCHEMA = 1
+_RECALL_SCHEMA = 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""
+What people look at in the Prefect UI while a run goes on and when it is done, beside the report: artifacts.
+
+A run never fails for what it shows: what cannot be shown is a warning.
+"""
+
+import asyncio
+import base64
+import re
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from uuid import UUID
+
+from anyio import CancelScope
+from prefect import get_run_logger
+from prefect.artifacts import (
+    acreate_image_artifact,
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    aupdate_progress_artifact,
+)
+
+from flows.narration import report
+from flows.narration.errors import NarrateError
+from flows.narration.ledger import summed
+from flows.narration.production import Production
+
+EVERY_SECONDS = 2.0
+"""Between two looks at the progress: an update is a request to Prefect's server, of 25 to 60 ms."""
+
+DAYS = 30
+"""Days that the chart of costs shows."""
+
+
+@asynccontextmanager
+async def progress(production: Production) -> AsyncIterator[None]:
+    """
+    Show how far the run is while the block runs, and where it ended.
+    """
+    shown = await _shown(
+        acreate_progress_artifact(progress=0.0, key="narrate-progress", description=report.progress_line(production.progress))
+    )
+    if not isinstance(shown, UUID):
+        yield
+        return
+    looking = asyncio.create_task(_keep_up(production, shown))
+    try:
+        yield
+    finally:
+        looking.cancel()
+        with CancelScope(shield=True):
+            await asyncio.wait([looking])
+            await _shown(_update(production, shown))
+
+
+async def _keep_up(production: Production, artifact: UUID) -> None:
+    before = None
+    while True:
+        await asyncio.sleep(EVERY_SECONDS)
+        if (now := production.progress) != before:
+            before = now
+            await _shown(_update(production, artifact))
+
+
+async def _update(production: Production, artifact: UUID) -> None:
+    now = production.progress
+    done = 100.0 * now.segments_done / now.segments if now.segments else 100.0
+    await aupdate_progress_artifact(artifact, progress=min(done, 100.0), description=report.progress_line(now))
+
+
+async def narration(production: Production, script: str) -> None:
+    """
+    Show a narration that was just made: its waveform, and its loudness over it.
+    """
+    contour = production.contour(script)
+    picture = base64.b64encode(contour.svg(title=script).encode()).decode()
+    await _shown(
+        acreate_image_artifact(
+            image_url=f"data:image/svg+xml;base64,{picture}",
+            key=_key("narration", script),
+            description=f"{report.escaped(script)}: {contour.told}",
+        )
+    )
+
+
+async def costs(production: Production) -> None:
+    """
+    Show what was paid day by day for what is in this run's take store, this run's requests among it.
+    """
+    try:
+        days = await asyncio.to_thread(summed, production.order.store.folder, by=["day"])
+    except NarrateError:
+        return  # nothing was ever sent
+    shown = report.costs([(str(day["day"]), float(day["usd"])) for day in days][-DAYS:])
+    await _shown(acreate_markdown_artifact(shown, key="narrate-cost", description="What was paid, day by day"))
+
+
+def _key(kind: str, name: str) -> str:
+    """
+    Name an artifact after a file: lower case, digits and dashes is all that Prefect takes.
+    """
+    readable = re.sub(r"[^a-z0-9]+", "-", Path(name).with_suffix("").as_posix().lower()).strip("-")[:60]
+    return "-".join(part for part in ("narrate", kind, readable, sha256(name.encode()).hexdigest()[:8]) if part)
+
+
+async def _shown(showing: Awaitable[UUID | None]) -> UUID | None:
+    try:
+        return await showing
+    except Exception as error:
+        get_run_logger().warning("Something cannot be shown in the Prefect UI: %s.", type(error).__name__)
+        return None
