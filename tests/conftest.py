@@ -100,9 +100,10 @@ def _sandbox() -> Iterator[Sandbox]:
 @pytest.fixture
 def sandbox(_sandbox: Sandbox) -> Sandbox:
     """
-    A sandbox with its defaults, no voices and an empty journal.
+    A sandbox with its defaults, no voices and an empty journal; no voice speaks before it is trained.
     """
     httpx.post(f"{_sandbox.url}/_config/reset").raise_for_status()
+    _sandbox.config(early="refuse")
     return _sandbox
 
 

@@ -25,7 +25,7 @@ What it cannot show about the hosted API, because nobody has called that for thi
 - recognition of anything but English, and of speakers: `/v1/asr` hears everything as English;
 - how voices of the public library sound: a dozen of their ids are here, each at a pitch of its own;
 - the cues in parentheses that S1 knows: here they are read out;
-- `/v1/voice-design`, which the SDK does not reach: it answers 501.
+- `/v1/voice-design`, which the SDK does not reach: it answers 501; nor is there `/v1/tts/live/with-timestamp`.
 
 Where two sources about it disagree there is a knob, whose description names both (see `flows.sandbox.config`).
 """

@@ -113,6 +113,11 @@ class Knobs(BaseModel):
         "training, then trained on GET number *training_looks*; failed: likewise, but failed; seconds: trained after "
         "*training_seconds*; never: training for ever; a list: its states look by look, the last one for ever",
     )
+    early: Literal["speak", "refuse"] = Field(
+        default="speak",
+        description="what speech does with a voice that is still to be trained by looks: speak, as the OpenAPI document says "
+        "that fast voices are there at once, and recipes use them so; refuse: 400",
+    )
     training_looks: int = Field(default=2, ge=1, description="on which GET /model/{id} the training is over")
     training_seconds: float = Field(default=3.0, ge=0, description="training seconds: how long it takes")
     delete_status: Literal[200, 204] = Field(
@@ -151,7 +156,7 @@ class Knobs(BaseModel):
         default=0.0, ge=0, description="seconds until the wallet tells what was spent; 5 to 35 as live calls saw"
     )
     package_id: bool = Field(
-        default=False, description="give the package the _id that SDK 1.3.0 needs and the OpenAPI document does not have"
+        default=True, description="give the package the _id that SDK 1.3.0 needs and the OpenAPI document does not have"
     )
     live_limit: Literal["frame", "status"] = Field(
         default="frame",

@@ -22,6 +22,8 @@ MISSING = "This sandbox has no ears: pip install 'narrate-flows[asr]', or faster
 RATE = 16000
 SHORTEST, LONGEST = 1, 60 * 60
 """Seconds of sound that are listened to."""
+STEP = 0.01
+"""Seconds that a word takes at least."""
 USD_PER_SECOND = Decimal("0.0001")
 """0.36 USD an hour; every second begun counts."""
 KINDS = ("multipart/form-data", "application/msgpack")
@@ -53,11 +55,11 @@ async def hear(request: Request) -> Response:
     world.wallet.charge(call.account, world.knobs, cost)
     call.entry.billed, call.entry.cost_usd, call.entry.audio_seconds = True, f"{cost:f}", seconds
     await asyncio.sleep(world.knobs.latency + world.knobs.real_time_factor * seconds)
-    segments = await loop.run_in_executor(world.worker, _listen, wave)
+    text, segments = await loop.run_in_executor(world.worker, _listen, wave)
     heard = {"language_code": "en", "language": "English"} if segments else {}
     return JSONResponse(
         {
-            "text": " ".join(str(segment["text"]) for segment in segments),
+            "text": text,
             "duration": round(seconds * (1000 if world.knobs.asr_duration == "milliseconds" else 1), 3),
             "segments": segments if timed else [],
             **heard,
@@ -111,8 +113,24 @@ def _decoded(audio: bytes) -> Any:
         raise Refused(400, "the file is not audio that can be read") from error
 
 
-def _listen(wave: Any) -> list[dict[str, object]]:
+def _listen(wave: Any) -> tuple[str, list[dict[str, Any]]]:
+    """
+    Hear the text, and when each of its words is said, as the API's page on captions has it: without punctuation.
+    """
     # Without the filter Whisper hears words in silence and in noise.
-    found, _ = _model().transcribe(wave, language="en", vad_filter=True, condition_on_previous_text=False)
-    timed = [(segment.text.strip(), round(segment.start, 2), round(min(segment.end, len(wave) / RATE), 2)) for segment in found]
-    return [{"text": text, "start": start, "end": end} for text, start, end in timed if text]
+    found, _ = _model().transcribe(wave, language="en", vad_filter=True, condition_on_previous_text=False, word_timestamps=True)
+    longest, said = len(wave) / RATE, []
+    timed: list[dict[str, Any]] = []
+    for segment in found:
+        said.append(segment.text.strip())
+        for word in segment.words or ():
+            start, end = round(min(word.start, longest - STEP), 2), round(min(word.end, longest), 2)
+            if timed and not word.word.startswith(" "):  # a part of the word before
+                timed[-1] |= {"text": timed[-1]["text"] + _bare(word.word), "end": max(end, timed[-1]["end"])}
+            elif text := _bare(word.word):
+                timed.append({"text": text, "start": start, "end": max(end, round(start + STEP, 2))})
+    return " ".join(filter(None, said)), timed
+
+
+def _bare(word: str) -> str:
+    return word.strip().strip('.,;:!?"“”…')

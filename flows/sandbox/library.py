@@ -23,7 +23,7 @@ VOICES = (
     ("536d3a5e000945adb7038665781a4aca", "Ethan", "en", ("male", "conversational"), 118),
     ("79d0bd3e4e5444b18f7b6d89b5927bf1", "Jordan", "en", ("male", "dynamic"), 126),
     ("e3cd384158934cc9a01029cd7d278634", "Laura", "en", ("female", "narration"), 206),
-    ("0327fdb5da9e4fd782899a8058c8ae2b", "Narrator", "en", ("male", "narration"), 108),
+    ("0327fdb5da9e4fd782899a8058c8ae2b", "Deep narration", "en", ("male", "narration"), 108),
     ("7f92f8afb8ec43bf81429cc1c9199cb1", "AD学姐", "zh", ("female", "calm"), 190),
 )
 

@@ -143,6 +143,7 @@ class _Talk:
         # Before the client hears of it: it may come again at once.
         self._world.finish(self._call)
         await self._send(event="finish", reason=reason)
+        await self._socket.close(1000)
 
     async def _send(self, **event: Any) -> None:
         await self._socket.send_bytes(ormsgpack.packb(event))

@@ -86,7 +86,8 @@ def test_form(http: httpx.Client, spoken: bytes) -> None:
 
     assert {"text", "duration", "segments", "language_code", "language"} == set(plain.json())
     assert (plain.json()["segments"], plain.json()["language_code"]) == ([], "en")
-    assert len(timed.json()["segments"]) == 1
+    assert words(" ".join(segment["text"] for segment in timed.json()["segments"])) == words(TEXT)
+    assert [segment["text"] for segment in timed.json()["segments"]] == TEXT.rstrip(".").split()
     assert journal(http)[-1]["cost_usd"] == "0.0005"
 
 

@@ -45,7 +45,7 @@ def test_library(http: httpx.Client) -> None:
     assert [voice[0] for voice in VOICES] == ids
     assert {HANNAH, MALE} < set(ids)
     assert [page["total"] for page in pages] == [12] * 3
-    assert ["Adrian", "Narrator"] == sorted(voice["title"] for voice in narrators)
+    assert ["Adrian", "Deep narration"] == sorted(voice["title"] for voice in narrators)
     assert http.get("/model?title=hann").json()["items"][0]["_id"] == HANNAH
 
 

@@ -319,3 +319,22 @@ def test_journal_of_a_voice(http: httpx.Client) -> None:
         "tags": ["t"],
         "voices": [f"{len(sample)} bytes"],
     } == journal(http)[0]["parameters"]
+
+
+@pytest.mark.parametrize(("early", "status"), [("speak", 200), ("refuse", 400)])
+def test_a_voice_in_training_speaks_or_not(http: httpx.Client, early: str, status: int) -> None:
+    """
+    By default as fast voices do, which are there at once; one that will never be trained does not.
+    """
+    http.patch("/_config", json={"early": early})
+    voice = upload(http).json()
+    http.patch("/_config", json={"training": "failed"})
+    hopeless = upload(http).json()
+
+    def speak(voice_id: str) -> int:
+        """
+        Have it speak.
+        """
+        return http.post("/v1/tts", json={"text": "Hi", "reference_id": voice_id}).status_code
+
+    assert ("created", status, 400) == (voice["state"], speak(voice["_id"]), speak(hopeless["_id"]))

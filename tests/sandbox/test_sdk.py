@@ -109,7 +109,7 @@ def test_where_the_sdk_stumbles(fish: Any, http: httpx.Client) -> None:
     """
     The shapes that break SDK 1.3.0 do so here: a list of problems, a fully trained voice, a package without _id.
     """
-    http.patch("/_config", json={"full_voice": True})
+    http.patch("/_config", json={"full_voice": True, "package_id": False})
     with pytest.raises(AttributeError):
         fish.voices.create(title="T", voices=[])
     with pytest.raises(ValidationError):
@@ -122,7 +122,7 @@ def test_wallet(fish: Any, http: httpx.Client) -> None:
     """
     The SDK reads the credit, and the package once it has its _id.
     """
-    http.patch("/_config", json={"package_id": True, "credit": "12.5"})
+    http.patch("/_config", json={"credit": "12.5"})
 
     assert fish.account.get_credits().credit == 12.5
     assert fish.account.get_package().type == "free"

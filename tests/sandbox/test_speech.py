@@ -165,8 +165,9 @@ def test_bodies(http: httpx.Client) -> None:
 
 def test_voice_in_training(http: httpx.Client) -> None:
     """
-    A voice speaks only once it is trained.
+    Where that is wanted, a voice speaks only once it is trained.
     """
+    http.patch("/_config", json={"early": "refuse"})
     voice = upload(http).json()["_id"]
     before = speak(http, reference_id=voice)
     for _ in range(2):

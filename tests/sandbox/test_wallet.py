@@ -84,13 +84,13 @@ def test_credit_shape(http: httpx.Client) -> None:
 
 def test_package_shape(http: httpx.Client) -> None:
     """
-    The package has no _id, as documented, unless told to.
+    The package has the _id that the SDK needs, unless it is to be as documented.
     """
     before = http.get("/wallet/self/package").json()
-    http.patch("/_config", json={"package_id": True})
+    http.patch("/_config", json={"package_id": False})
 
-    assert "_id" not in before
-    assert {"_id", *before} == set(http.get("/wallet/self/package").json())
+    assert "_id" in before
+    assert before.keys() - {"_id"} == http.get("/wallet/self/package").json().keys()
 
 
 def test_wallets_are_apart(sandbox: str, http: httpx.Client) -> None:
