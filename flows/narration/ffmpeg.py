@@ -46,9 +46,9 @@ _HEADER_BYTES = 44
 _ONE_PACKET = 1_000_000  # as far before its limit does ffmpeg stop
 _LOWER_PRIORITY = 19
 
-_PRINTED = ",".join(f"ametadata=mode=print:key=lavfi.r128.{name}:file=-" for name in "MI")
-# The meter hears a copy: what is encoded stays as it is, to the bit.
-_HEARD = f"[0:a]asplit=2[kept][copy];[copy]ebur128=metadata=1,{_PRINTED}[heard]"
+_NOT_PRINTED = ",".join(f"ametadata=mode=delete:key=lavfi.r128.{name}" for name in ("S", "LRA", "LRA.low", "LRA.high"))
+# The meter hears a copy: what is encoded stays as it is, to the bit. One filter prints: two would write into each other's lines.
+_HEARD = f"[0:a]asplit=2[kept][copy];[copy]ebur128=metadata=1,{_NOT_PRINTED},ametadata=mode=print:file=-[heard]"
 _NO_LOUDNESS = -70.0  # what the meter says of silence, and before it has heard enough
 
 _ENCODERS: Mapping[Format, tuple[str, ...]] = {

@@ -32,6 +32,19 @@ def test_loudness_is_that_of_the_standard(tmp_path: Path, dbfs: float) -> None:
     assert len(encoder.momentary) == 30
 
 
+def test_loudness_is_read_however_long_it_takes(tmp_path: Path) -> None:
+    """
+    What the meter prints in twelve minutes is more than fits a buffer.
+    """
+    second = _sine(-20, 1).tobytes()
+    with ffmpeg.encoder(tmp_path / "a.wav", format="wav", sample_rate=SAMPLE_RATE) as encoder:
+        for _ in range(720):
+            encoder.write(second)
+
+    assert len(encoder.momentary) == 7200
+    assert encoder.integrated == pytest.approx(-23.0, abs=0.1)
+
+
 def test_silence_has_no_loudness(tmp_path: Path) -> None:
     """
     Nor has what is too short for a block of 400 ms.
