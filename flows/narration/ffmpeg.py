@@ -47,7 +47,7 @@ _ONE_PACKET = 1_000_000  # as far before its limit does ffmpeg stop
 _LOWER_PRIORITY = 19
 
 _NOT_PRINTED = ",".join(f"ametadata=mode=delete:key=lavfi.r128.{name}" for name in ("S", "LRA", "LRA.low", "LRA.high"))
-# The meter hears a copy: what is encoded stays as it is, to the bit. One filter prints: two would write into each other's lines.
+# The meter hears a copy: what is encoded stays as it is, to the bit. One filter prints: two would write into one line.
 _HEARD = f"[0:a]asplit=2[kept][copy];[copy]ebur128=metadata=1,{_NOT_PRINTED},ametadata=mode=print:file=-[heard]"
 _NO_LOUDNESS = -70.0  # what the meter says of silence, and before it has heard enough
 
