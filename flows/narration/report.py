@@ -80,7 +80,7 @@ def costs(days: Sequence[tuple[str, float]]) -> str:
     chart = (
         "```mermaid\nxychart-beta\n"
         f"    x-axis [{', '.join(day[5:] for day, _ in days)}]\n"
-        f'    y-axis "USD"\n    bar [{", ".join(f"{usd:.6f}" for _, usd in days)}]\n```\n\n'
+        f'    y-axis "USD" 0 --> {max(usd for _, usd in days) * 1.1 or 1:.6f}\n    bar [{", ".join(f"{usd:.6f}" for _, usd in days)}]\n```\n\n'
     )
     rows = "\n".join(f"| {day} | {usd:.4f} |" for day, usd in reversed(days))
     total = sum(usd for _, usd in days)

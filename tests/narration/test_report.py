@@ -227,6 +227,7 @@ def test_costs_are_drawn_and_added_up() -> None:
     shown = costs([("2026-11-01", 0.5), ("2026-11-02", 0.25)])
 
     assert "x-axis [11-01, 11-02]" in shown
+    assert 'y-axis "USD" 0 --> 0.550000' in shown
     assert "bar [0.500000, 0.250000]" in shown
     assert [["2026-11-02", "0.2500"], ["2026-11-01", "0.5000"], ["<strong_open>All<strong_close>", "0.7500"]] == _cells(shown)[
         1:
