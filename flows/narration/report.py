@@ -77,10 +77,11 @@ def costs(days: Sequence[tuple[str, float]]) -> str:
     """
     Tell as Markdown what was paid on each of *days*, in USD, with a chart of it.
     """
+    most = max(usd for _, usd in days) * 1.1 or 1
     chart = (
         "```mermaid\nxychart-beta\n"
         f"    x-axis [{', '.join(day[5:] for day, _ in days)}]\n"
-        f'    y-axis "USD" 0 --> {max(usd for _, usd in days) * 1.1 or 1:.6f}\n    bar [{", ".join(f"{usd:.6f}" for _, usd in days)}]\n```\n\n'
+        f'    y-axis "USD" 0 --> {most:.6f}\n    bar [{", ".join(f"{usd:.6f}" for _, usd in days)}]\n```\n\n'
     )
     rows = "\n".join(f"| {day} | {usd:.4f} |" for day, usd in reversed(days))
     total = sum(usd for _, usd in days)
