@@ -8,7 +8,7 @@ import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
@@ -45,20 +45,25 @@ async def progress(production: Production) -> AsyncIterator[None]:
     if not isinstance(shown, UUID):
         yield
         return
-    looking = asyncio.create_task(_keep_up(production, shown))
+    done = asyncio.Event()
+    looking = asyncio.create_task(_keep_up(production, shown, done))
     try:
         yield
     finally:
-        looking.cancel()
+        done.set()
         with CancelScope(shield=True):
             await asyncio.wait([looking])
             await _shown(_update(production, shown))
 
 
-async def _keep_up(production: Production, artifact: UUID) -> None:
+async def _keep_up(production: Production, artifact: UUID, done: asyncio.Event) -> None:
+    """
+    Show the progress until all is *done*; an update under way comes to its end, or it could arrive after the last one.
+    """
     before = None
-    while True:
-        await asyncio.sleep(EVERY_SECONDS)
+    while not done.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), EVERY_SECONDS)
         if (now := production.progress) != before:
             before = now
             await _shown(_update(production, artifact))
