@@ -25,15 +25,15 @@ HOME = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 Found = TypeVar("Found")
 
 
-def wait_for(look: Callable[[], Found | None], *, what: str, seconds: float = 30) -> Found:
+def wait_for(look: Callable[[], Found | None], *, what: str, seconds: float = 30, every: float = 0.05) -> Found:
     """
-    Look until there is something, with a deadline.
+    Look *every* so many seconds until there is something, with a deadline.
     """
     deadline = time.monotonic() + seconds
     while (found := look()) is None:
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come within {seconds} s")
-        time.sleep(0.05)
+        time.sleep(every)
     return found
 
 

@@ -13,17 +13,14 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
-from http.cookiejar import CookieJar
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
 from fishaudio import AsyncFishAudio, ReferenceAudio, TTSConfig
 from fishaudio.types import Prosody
-from httpx_aiohttp import AiohttpTransport
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.narration import answer
@@ -40,6 +37,7 @@ from flows.narration.errors import (
     VoiceFailed,
     VoiceNotFound,
 )
+from flows.narration.transport import NoCookies, transport
 
 SAMPLE_RATE = 44_100
 """Hz of every take: asked for in each request, and the rate narrations are made at."""
@@ -115,42 +113,6 @@ class InlineReference:
     transcript: str
 
 
-def _session() -> aiohttp.ClientSession:
-    """
-    Make what httpx sends through: aiohttp, as httpx's own transport takes twice the time of a request on the one event loop.
-
-    Any number of connections, as the recorder counts requests; no cookie is kept; the environment is not looked at, which it
-    would do in another thread for each request.
-    """
-    connector = aiohttp.TCPConnector(limit=0, ssl=httpx.create_ssl_context())
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-
-
-def _proxy(base_url: str) -> httpx.Proxy | None:
-    """
-    Look up the proxy that the environment names for *base_url*, if any.
-    """
-    parts, proxies = urlsplit(base_url), getproxies()
-    address = proxies.get(parts.scheme) or proxies.get("all")
-    return httpx.Proxy(address) if address and not proxy_bypass(parts.hostname or "") else None
-
-
-class _NoCookies(CookieJar):
-    """
-    A jar that keeps no cookie: nothing here needs one, and looking for them took an eighth of a request's time.
-    """
-
-    def extract_cookies(self, response: object, request: object) -> None:
-        """
-        Leave them.
-        """
-
-    def add_cookie_header(self, request: object) -> None:
-        """
-        Send none.
-        """
-
-
 _last_response: ContextVar[httpx.Response | None] = ContextVar("_last_response", default=None)
 
 
@@ -173,8 +135,8 @@ class Speech:
             timeout=TIMEOUT,
             headers={"accept-encoding": "identity"},  # none is undone: a few kilobytes can become gigabytes
             event_hooks={"response": [self._remember]},
-            cookies=_NoCookies(),
-            transport=AiohttpTransport(client=_session, proxy=_proxy(base_url)),
+            cookies=NoCookies(),
+            transport=transport(base_url),
         )
         self._sdk = AsyncFishAudio(api_key=key, base_url=base_url, httpx_client=self._http)
 

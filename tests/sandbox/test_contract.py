@@ -8,7 +8,6 @@ asserted; where sources disagree, either counts.
 import base64
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,7 +19,7 @@ import pytest
 from fishaudio import FishAudio, ReferenceAudio, TTSConfig
 from fishaudio.exceptions import APIError, NotFoundError
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_for
 from tests.sandbox.running import client
 
 HOSTED = "https://api.fish.audio"
@@ -95,15 +94,21 @@ def _api(which: str, request: pytest.FixtureRequest) -> Iterator[Api]:
 
 @pytest.fixture(name="voice_id")
 def _voice_id(api: Api) -> Iterator[str]:
-    voice = api.create().raise_for_status().json()
-    deadline = time.monotonic() + TRAINING_SECONDS
-    while voice["state"] != "trained":
-        assert voice["state"] != "failed"
-        assert time.monotonic() < deadline
-        time.sleep(5)  # what the documentation polls at; a sandbox's voice is trained at once
-        voice = api.http.get(f"/model/{voice['_id']}").json()
-    yield voice["_id"]
-    api.http.delete(f"/model/{voice['_id']}")
+    voice_id = str(api.create().raise_for_status().json()["_id"])
+
+    def trained() -> bool | None:
+        """
+        Look whether it is.
+        """
+        state = api.http.get(f"/model/{voice_id}").json()["state"]
+        assert state != "failed"
+        return state == "trained" or None
+
+    try:
+        wait_for(trained, what="the end of the training", seconds=TRAINING_SECONDS, every=5)  # as the documentation polls
+        yield voice_id
+    finally:
+        api.http.delete(f"/model/{voice_id}")
 
 
 @pytest.mark.parametrize(
