@@ -32,7 +32,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     for name in ("flows", "data"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("demo", "audio", "__pycache__"))
-    for name in ("prefect.yaml", "prefect.toml", "pyproject.toml"):
+    for name in ("prefect.yaml", "prefect-docker.yaml", "prefect.toml", "automation.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     return folder
 
@@ -144,12 +144,12 @@ def test_deployments_run(prefect: Narrate, sandbox: Sandbox, prefect_api: str, p
     """
     sandbox.config(training="at-once")
 
-    _prefect(prefect, "deployment", "run", "narrate/on-demand", "--tag", "by-test")
-    by_hand = _ended(prefect_api, "narrate/on-demand")
+    _prefect(prefect, "deployment", "run", "narrate/narrate", "--tag", "by-test")
+    by_hand = _ended(prefect_api, "narrate/narrate")
     sent = len(sandbox.spoken())
     _prefect(prefect, "deployment", "run", "narrate/nightly", "--tag", "by-test", "--start-in", "1 second")
-    _prefect(prefect, "deployment", "run", "clone-voice/voice", "--tag", "by-test")
-    by_clock, voice = _ended(prefect_api, "narrate/nightly"), _ended(prefect_api, "clone-voice/voice")
+    _prefect(prefect, "deployment", "run", "clone-voice/clone-voice", "--tag", "by-test")
+    by_clock, voice = _ended(prefect_api, "narrate/nightly"), _ended(prefect_api, "clone-voice/clone-voice")
 
     ends = {run["name"]: run["state_type"] for run in (by_hand, by_clock, voice)}
     assert {"narrate scripts as Demo": "COMPLETED", "clone Demo": "COMPLETED"} == ends, worker.read_text()
@@ -172,9 +172,9 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
     Suspend ends its process, Resume starts another; nothing is sent between the two, and nothing twice.
     """
     sandbox.config(training="at-once", latency=1.0, concurrency_limit=2)
-    _prefect(prefect, "deployment", "run", "narrate/on-demand", "--tag", "to-suspend")
+    _prefect(prefect, "deployment", "run", "narrate/narrate", "--tag", "to-suspend")
     wait_for(lambda: len(sandbox.spoken()) > 3 or None, what="takes", seconds=90)
-    [run] = _runs(prefect_api, "narrate/on-demand", "to-suspend")
+    [run] = _runs(prefect_api, "narrate/narrate", "to-suspend")
 
     suspended = {"type": "PAUSED", "name": "Suspended", "state_details": SUSPENDED}
     httpx.post(f"{prefect_api}/flow_runs/{run['id']}/set_state", json={"state": suspended}).raise_for_status()
@@ -184,7 +184,7 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
     assert "Suspended" == httpx.get(f"{prefect_api}/flow_runs/{run['id']}").json()["state"]["name"]
     httpx.post(f"{prefect_api}/flow_runs/{run['id']}/resume", json={}).raise_for_status()
 
-    assert "COMPLETED" == _ended(prefect_api, "narrate/on-demand", "to-suspend")["state_type"], worker.read_text()
+    assert "COMPLETED" == _ended(prefect_api, "narrate/narrate", "to-suspend")["state_type"], worker.read_text()
     assert len(sent) < len(sandbox.spoken()) == len(set(sandbox.spoken()))
 
 
@@ -210,7 +210,7 @@ def test_deployments_explain_themselves(prefect: Narrate, prefect_api: str) -> N
     _prefect(prefect, "work-pool", "create", "narrate", "--type", "process", "--overwrite")
     _prefect(prefect, "--no-prompt", "deploy", "--all")
 
-    on_demand, nightly = (_deployment(prefect_api, f"narrate/{name}") for name in ("on-demand", "nightly"))
+    on_demand, nightly = (_deployment(prefect_api, f"narrate/{name}") for name in ("narrate", "nightly"))
 
     schema = on_demand["parameter_openapi_schema"]
     assert {"scripts", "voice", "speech", "output", "limits"} == set(schema["properties"])

@@ -22,6 +22,8 @@ HOMES = {
         "marks.py",
         "stopping.py",
         "credentials.py",
+        "deploying.py",
+        "working.py",
     },
     "fishaudio": {"narration/speech.py"},
     "subprocess": {"narration/ffmpeg.py", "studio.py"},
