@@ -7,12 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
+import yaml
 
 from tests.conftest import KEY, ROOT, Narrate, Sandbox, wait_for
 from tests.searching import BLOCK_SECRET, found, written
@@ -64,13 +67,21 @@ def _prefect(person: Narrate, *arguments: str) -> str:
     return done.stdout
 
 
+def _deploy(person: Narrate, kind: str = "process", file: str = "prefect.yaml") -> None:
+    """
+    Put the deployments on the server as README says.
+    """
+    made = person("setup", "--type", kind)
+    assert 0 == made.code, made.err
+    _prefect(person, "deploy", "--all", "--no-prompt", "--prefect-file", file)
+
+
 @pytest.fixture
 def worker(prefect: Narrate) -> Iterator[Path]:
     """
     The deployments and a process worker, started as README says; yields the file its log goes to.
     """
-    _prefect(prefect, "work-pool", "create", "narrate", "--type", "process", "--overwrite")
-    _prefect(prefect, "--no-prompt", "deploy", "--all")
+    _deploy(prefect)
     log = prefect.folder / "worker.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -192,8 +203,7 @@ def test_the_clock_makes_runs(prefect: Narrate, prefect_api: str) -> None:
     """
     The server's scheduler turns the cron line into runs; with SQLAlchemy 2.1 it fails at every turn, and nothing runs at night.
     """
-    _prefect(prefect, "work-pool", "create", "narrate", "--type", "process", "--overwrite")
-    _prefect(prefect, "--no-prompt", "deploy", "--all")
+    _deploy(prefect)
     ours = {"deployments": {"id": {"any_": [_deployment(prefect_api, "narrate/nightly")["id"]]}}}
 
     def look() -> list[str] | None:
@@ -207,12 +217,11 @@ def test_deployments_explain_themselves(prefect: Narrate, prefect_api: str) -> N
     """
     Each field of the form says what it is, closed sets are lists to choose from, and nothing asks for a key.
     """
-    _prefect(prefect, "work-pool", "create", "narrate", "--type", "process", "--overwrite")
-    _prefect(prefect, "--no-prompt", "deploy", "--all")
+    _deploy(prefect)
 
-    on_demand, nightly = (_deployment(prefect_api, f"narrate/{name}") for name in ("narrate", "nightly"))
+    by_hand, nightly = (_deployment(prefect_api, f"narrate/{name}") for name in ("narrate", "nightly"))
 
-    schema = on_demand["parameter_openapi_schema"]
+    schema = by_hand["parameter_openapi_schema"]
     assert {"scripts", "voice", "speech", "output", "limits"} == set(schema["properties"])
     groups = schema["definitions"]
     knobs = {name: knob for group in groups.values() for name, knob in group["properties"].items()}
@@ -225,4 +234,91 @@ def test_deployments_explain_themselves(prefect: Narrate, prefect_api: str) -> N
     assert (0.5, 2.0) == (knobs["speed"]["minimum"], knobs["speed"]["maximum"])
     assert [] == [name for name in knobs if "key" in name]
     assert [True] == [schedule["active"] for schedule in nightly["schedules"]]
-    assert [] == on_demand["schedules"]
+    assert [] == by_hand["schedules"]
+
+
+def test_setup_changes_nothing_the_second_time(prefect: Narrate, prefect_api: str) -> None:
+    """
+    What a person turned off stays off, and what is there is told.
+    """
+    first = prefect("setup")
+    [made] = _automations(prefect_api)
+    httpx.patch(f"{prefect_api}/automations/{made['id']}", json={"enabled": False}).raise_for_status()
+
+    second = prefect("setup")
+
+    assert [0, 0] == [first.code, second.code], first.err + second.err
+    [left] = _automations(prefect_api)
+    assert (made["id"], made["trigger"], False) == (left["id"], left["trigger"], left["enabled"])
+    assert "The work pool narrate is there." in second.err
+    assert "The automation narrate-crashed is there." in second.err
+    assert "" == first.out + second.out
+    httpx.patch(f"{prefect_api}/automations/{made['id']}", json={"enabled": True}).raise_for_status()
+
+
+def _automations(api: str) -> Any:
+    return httpx.post(f"{api}/automations/filter", json={}).raise_for_status().json()
+
+
+def test_a_pool_of_another_type_is_told(prefect: Narrate, prefect_api: str) -> None:
+    """
+    It is left alone.
+    """
+    pool = f"{prefect_api}/work_pools"
+    httpx.delete(f"{pool}/narrate-docker")
+    httpx.post(f"{pool}/", json={"name": "narrate-docker", "type": "kubernetes"}).raise_for_status()
+
+    done = prefect("setup", "--type", "docker")
+
+    assert 2 == done.code
+    assert "is of type kubernetes" in done.err
+    assert "kubernetes" == httpx.get(f"{pool}/narrate-docker").json()["type"]
+    httpx.delete(f"{pool}/narrate-docker").raise_for_status()
+
+
+def test_a_docker_pool_takes_the_same_deployments(prefect: Narrate, prefect_api: str) -> None:
+    """
+    They differ in where they run; their job variables are what the pool's form takes. No container is started here.
+    """
+    names = ("narrate/narrate", "narrate/nightly", "clone-voice/clone-voice")
+    _deploy(prefect)
+    here = [_deployment(prefect_api, name) for name in names]
+
+    _deploy(prefect, "docker", "prefect-docker.yaml")
+
+    there = [_deployment(prefect_api, name) for name in names]
+    assert [_alike(each) for each in here] == [_alike(each) for each in there]
+    assert {"narrate-docker"} == {each["work_pool_name"] for each in there}
+    step = "prefect.deployments.steps.set_working_directory"
+    assert [{step: {"directory": "/studio"}}] == there[0]["pull_steps"]
+    assert [{step: {"directory": str(prefect.folder)}}] == here[0]["pull_steps"]
+    pool = httpx.get(f"{prefect_api}/work_pools/narrate-docker").raise_for_status().json()
+    form = pool["base_job_template"]["variables"]
+    for each in there:
+        assert set(each["job_variables"]) <= set(form["properties"])
+        jsonschema.validate(each["job_variables"], form)
+    for each in there:
+        httpx.delete(f"{prefect_api}/deployments/{each['id']}").raise_for_status()
+
+
+def _alike(deployment: dict[str, Any]) -> dict[str, Any]:
+    """
+    What must not depend on where a deployment runs.
+    """
+    names = ("name", "description", "version", "tags", "entrypoint", "parameters", "concurrency_limit", "concurrency_options")
+    clock = ("schedule", "active", "slug")
+    return {
+        **{name: deployment[name] for name in names},
+        "schedules": [{part: schedule[part] for part in clock} for schedule in deployment["schedules"]],
+    }
+
+
+def test_deployments_say_which_version_they_are() -> None:
+    """
+    The project's own, in both files; and the image is named after it.
+    """
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for name in ("prefect.yaml", "prefect-docker.yaml"):
+        deployments = yaml.safe_load((ROOT / name).read_text())["deployments"]
+        assert {version} == {each["version"] for each in deployments}
+    assert {f"narrate:{version}"} == {each["work_pool"]["job_variables"]["image"] for each in deployments}
