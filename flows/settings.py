@@ -336,7 +336,7 @@ def prepare_prefect() -> None:
 
 def prepare_studio(*, health_port: int | None) -> None:
     """
-    Set Prefect up for a worker of this process's own, that tells of its health at *health_port*; call before Prefect is imported.
+    Set Prefect up for a worker in this process, which tells of its health at *health_port*; call before Prefect is imported.
     """
     for name, value in STUDIO.items():
         os.environ.setdefault(name, value)

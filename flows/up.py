@@ -28,26 +28,24 @@ def add_to(commands: Any) -> None:
         help=about,
         description=about,
         epilog="Ctrl-C takes no new runs and waits for those under way; a second one ends them, and the next `narrate up` goes "
-        "on with them. Relative paths mean the folder it is started in. Where PREFECT_API_URL names a server, that one is used.",
+        "on with them. Relative paths mean the folder it is started in. A server that PREFECT_API_URL names is used.",
     )
     up.add_argument("--port", type=_port, default=PORT, help=f"Port of the UI and the API, 0 picks one. Default: {PORT}.")
-    _prefect_file(up)
-    up.add_argument("--health-port", type=_port, metavar="PORT", help="Port to tell at /health whether it works. Default: none.")
-    up.set_defaults(command=_up)
-
-    about = "Make what the deployments need on a Prefect server: work pool, type of the block, automation. Again, it changes nothing."
-    setup = commands.add_parser("setup", help=about, description=about, epilog="Then: prefect deploy --all --no-prompt")
-    setup.add_argument("--type", choices=["process", "docker"], default="process", help="Type of the pool. Default: process.")
-    setup.set_defaults(command=_setup)
-
-
-def _prefect_file(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+    up.add_argument(
         "--prefect-file",
         type=Path,
         metavar="FILE",
         help="What is deployed. Default: prefect.yaml of Narrate's here, or else the one that came with it.",
     )
+    up.add_argument(
+        "--health-port", type=_port, metavar="PORT", help="Port to tell at /health whether it works. Default: none."
+    )
+    up.set_defaults(command=_up)
+
+    about = "Make what deployments need on a Prefect server: work pool, type of the block, automation."
+    setup = commands.add_parser("setup", help=about, description=about, epilog="Then: prefect deploy --all --no-prompt")
+    setup.add_argument("--type", choices=["process", "docker"], default="process", help="Type of the pool. Default: process.")
+    setup.set_defaults(command=_setup)
 
 
 def _port(told: str) -> int:
@@ -76,7 +74,9 @@ def _up(arguments: argparse.Namespace) -> int:
             for name in await working.take_over(deploying.POOLS["process"]):
                 _say(f"“{name}” was under way when the last studio ended: it goes on.")
         if not (settings.account().has_key or await deploying.has_key()):
-            _say(f"There is no API key yet: make the block {deploying.BLOCK} at {standing.ui}/blocks, or set FISH_API_KEY here.")
+            _say(
+                f"There is no API key yet: make the block {deploying.BLOCK} at {standing.ui}/blocks, or set FISH_API_KEY here."
+            )
 
     asyncio.run(prepared())
     studio.deploy(file)

@@ -96,7 +96,9 @@ async def _pause(working: "asyncio.Task[None]") -> None:
     await asyncio.wait([working], timeout=LOOK_SECONDS)
     if working.done():
         error = working.exception()
-        raise ServiceUnavailable(f"The worker ended ({error!r}).", "Look at the Prefect server, then start it again.") from error
+        raise ServiceUnavailable(
+            f"The worker ended ({error!r}).", "Look at the Prefect server, then start it again."
+        ) from error
 
 
 async def _until_ended(
