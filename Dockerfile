@@ -28,7 +28,7 @@ ENV PATH=/opt/narrate/bin:$PATH \
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=120 \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     DO_NOT_TRACK=1
-USER narrate
+USER 1000:1000
 # Paths of deployments are relative to it.
 WORKDIR /studio
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s \
