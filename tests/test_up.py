@@ -22,7 +22,7 @@ from flows.commands import parser
 from tests.conftest import ROOT, Narrate, Sandbox, wait_for
 
 READY_SECONDS = 180
-"""How long a busy machine may take until the UI lists the deployments; a quiet one takes less than a minute, mostly the server."""
+"""How long a busy machine may take until the UI lists the deployments; a quiet one takes less than a minute."""
 
 END_SECONDS = 180
 
