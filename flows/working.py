@@ -6,6 +6,8 @@ that what is in flight is paid for and kept, and puts them back in the queue: wh
 """
 
 import asyncio
+import os
+import platform
 import signal
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -75,7 +77,8 @@ async def work(pool: str, *, healthcheck: bool, ready: Callable[[], None], say: 
     """
     Run what comes into *pool* until told to end; return whether that had to be said twice.
     """
-    worker = ProcessWorker(work_pool_name=pool, limit=RUNS_AT_ONCE, create_pool_if_not_found=False)
+    name = f"narrate up on {platform.node()}, {os.getpid()}"
+    worker = ProcessWorker(work_pool_name=pool, name=name, limit=RUNS_AT_ONCE, create_pool_if_not_found=False)
     working = asyncio.create_task(worker.start(with_healthcheck=healthcheck, printer=lambda *_: None))
     try:
         while not worker.is_setup:

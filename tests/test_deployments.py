@@ -2,11 +2,13 @@
 The deployments of prefect.yaml: put on a server, run by a worker, started by hand and by the clock.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,9 @@ from tests.test_stopping import SUSPENDED
 
 SAVE = "from flows.credentials import FishAudioCredentials as C; C(api_key=input(), base_url=input()).save('fish-audio')"
 """How README says to make the block, but for a key that is typed rather than written down."""
+
+CRASHED_SECONDS = 180
+"""Three beats of 30 s missed, up to one more until the first is, and the turns in which the server looks."""
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
@@ -93,10 +98,12 @@ def worker(prefect: Narrate) -> Iterator[Path]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        (prefect.folder / "worker.pid").write_text(str(process.pid))
         try:
             yield log
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # a test has killed it
+                os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:  # it looks at the server once more, which takes as long as that is busy
@@ -135,7 +142,7 @@ def _runs(api: str, deployment: str, tag: str) -> Any:
     return httpx.post(f"{api}/flow_runs/filter", json=ours).raise_for_status().json()
 
 
-def _ended(api: str, deployment: str, tag: str = "by-test") -> Any:
+def _ended(api: str, deployment: str, tag: str = "by-test", *, seconds: float = 90) -> Any:
     """
     Wait for the only run of a deployment, and return it at its end.
     """
@@ -143,7 +150,7 @@ def _ended(api: str, deployment: str, tag: str = "by-test") -> Any:
     def look() -> Any | None:
         return next((row for row in _runs(api, deployment, tag) if row["state_type"] in FINAL), None)
 
-    return wait_for(look, what=f"the end of {deployment}", seconds=90)
+    return wait_for(look, what=f"the end of {deployment}", seconds=seconds)
 
 
 @pytest.mark.usefixtures("block")
@@ -197,6 +204,32 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
 
     assert "COMPLETED" == _ended(prefect_api, "narrate/narrate", "to-suspend")["state_type"], worker.read_text()
     assert len(sent) < len(sandbox.spoken()) == len(set(sandbox.spoken()))
+
+
+@pytest.mark.long
+def test_a_run_whose_machine_died_is_told_crashed(prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path) -> None:
+    """
+    Worker and run are killed, so that nobody can tell; the automation misses the heart's beats, and the next run goes on.
+    """
+    sandbox.config(training="at-once", latency=1.0, concurrency_limit=1)
+    _prefect(prefect, "deployment", "run", "narrate/narrate", "--tag", "to-kill")
+    wait_for(lambda: len(sandbox.spoken()) > 3 or None, what="takes", seconds=90)
+    [run] = _runs(prefect_api, "narrate/narrate", "to-kill")
+
+    for pid in (int((worker.parent / "worker.pid").read_text()), int(run["infrastructure_pid"])):
+        os.killpg(pid, signal.SIGKILL)
+    sent = len(sandbox.spoken())
+
+    killed = time.monotonic()
+    crashed = _ended(prefect_api, "narrate/narrate", "to-kill", seconds=CRASHED_SECONDS)
+    print(f"Crashed {time.monotonic() - killed:.0f} s after")
+    assert "CRASHED" == crashed["state_type"]
+    assert "no heartbeat" in crashed["state"]["message"]
+    sandbox.config(latency=0.0)
+    done = prefect("run", "data/scripts", "--reference", "data/reference.wav", "--voice-title", "Demo")
+    assert 0 == done.code, done.err
+    assert len(set(sandbox.spoken())) <= len(sandbox.spoken()) <= len(set(sandbox.spoken())) + 1
+    assert sent < len(sandbox.spoken())
 
 
 def test_the_clock_makes_runs(prefect: Narrate, prefect_api: str) -> None:
