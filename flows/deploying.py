@@ -4,6 +4,7 @@ What deployments need on a Prefect server, and where the file is that describes 
 Whatever is there already stays as somebody made it: a second time, nothing changes.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import yaml
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from flows.credentials import SLUG, FishAudioCredentials
@@ -87,7 +88,8 @@ async def _pool(client: PrefectClient, kind: PoolType) -> str:
         pool = await client.read_work_pool(name)
     except ObjectNotFound:
         template = await get_default_base_job_template_for_infrastructure_type(kind)
-        await client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template or {}))
+        with suppress(ObjectAlreadyExists):  # somebody was faster
+            await client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template or {}))
         return f"Made the work pool {name}, of type {kind}."
     if pool.type != kind:
         raise UsageError(
