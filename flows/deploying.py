@@ -23,6 +23,9 @@ PoolType = Literal["process", "docker"]
 POOLS: dict[PoolType, str] = {"process": "narrate", "docker": "narrate-docker"}
 """The work pools that prefect.yaml and prefect-docker.yaml name."""
 
+FILES: dict[PoolType, str] = {"process": "prefect.yaml", "docker": "prefect-docker.yaml"}
+"""What describes the deployments for a pool."""
+
 BLOCK = "fish-audio"
 """The block that they name."""
 
@@ -38,7 +41,7 @@ def came_with(name: str) -> Path:
     return next(path for path in (here / name, here.parent / name) if path.is_file())
 
 
-def find(given: Path | None) -> Path:
+def find(given: Path | None, kind: PoolType = "process") -> Path:
     """
     Find the file that describes the deployments: the one that was *given*, ours in this folder, or the one that came with us.
     """
@@ -46,8 +49,8 @@ def find(given: Path | None) -> Path:
         if not given.is_file():
             raise UsageError(f"{given} is not there.", "--prefect-file names a file like prefect.yaml.")
         return given
-    here = Path("prefect.yaml")
-    return here if here.is_file() and _project(here) == PROJECT else came_with("prefect.yaml")
+    here = Path(FILES[kind])
+    return here if here.is_file() and _project(here) == PROJECT else came_with(here.name)
 
 
 def _project(file: Path) -> str | None:

@@ -6,6 +6,7 @@ Prefect is imported once a command is known, which `flows.commands` tells why.
 
 import argparse
 import asyncio
+import shlex
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -43,7 +44,7 @@ def add_to(commands: Any) -> None:
     up.set_defaults(command=_up)
 
     about = "Make what deployments need on a Prefect server: work pool, type of the block, automation."
-    setup = commands.add_parser("setup", help=about, description=about, epilog="Then: prefect deploy --all --no-prompt")
+    setup = commands.add_parser("setup", help=about, description=about)
     setup.add_argument("--type", choices=["process", "docker"], default="process", help="Type of the pool. Default: process.")
     setup.set_defaults(command=_setup)
 
@@ -104,6 +105,8 @@ def _setup(arguments: argparse.Namespace) -> int:
     wait()
     for line in asyncio.run(deploying.setup(arguments.type)):
         _say(line)
+    file = shlex.quote(str(deploying.find(None, arguments.type)))
+    _say(f"Next: prefect deploy --all --no-prompt --prefect-file {file}")
     return ExitCode.OK
 
 

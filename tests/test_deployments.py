@@ -288,6 +288,7 @@ def test_setup_changes_nothing_the_second_time(prefect: Narrate, prefect_api: st
     assert [each["trigger"] for each in made] == [each["trigger"] for each in left]
     assert "The work pool narrate is there." in second.err
     assert "The automation narrate-crashed is there." in second.err
+    assert "prefect deploy --all --no-prompt --prefect-file prefect.yaml" in second.err
     assert "" == first.out + second.out
 
 
