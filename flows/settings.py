@@ -45,6 +45,16 @@ PREFECT = {
 }
 """What Prefect is set to wherever a command is started from; the same as in `prefect.toml`, and any of it may be overridden."""
 
+STUDIO = {
+    # Every 10 s by default, in which a person who has started a run looks at nothing.
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    # What is due later than now is taken when it is due: at the end of a studio nothing has been taken ahead.
+    "PREFECT_WORKER_PREFETCH_SECONDS": "0",
+    # Whoever asks for its health does so from this machine, or from the container it is in.
+    "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
+}
+"""What the worker of `narrate up` is set to besides; any of it may be overridden."""
+
 
 class _Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -223,11 +233,18 @@ class Account(BaseSettings):
         return checked_address(address, allow_http=info.data.get("allow_http", False))
 
     @property
+    def has_key(self) -> bool:
+        """
+        Whether there is a key.
+        """
+        return self.api_key is not None and bool(self.api_key.get_secret_value().strip())
+
+    @property
     def key(self) -> str:
         """
         The key in plain text; `KeyRefused` where there is none.
         """
-        if self.api_key is None or not self.api_key.get_secret_value().strip():
+        if self.api_key is None or not self.has_key:
             raise KeyRefused(
                 "There is no API key.", "Set FISH_API_KEY (https://fish.audio/app/api-keys), or try `narrate demo`."
             )
@@ -317,6 +334,17 @@ def prepare_prefect() -> None:
     bypass_proxies()
 
 
+def prepare_studio(*, health_port: int | None) -> None:
+    """
+    Set Prefect up for a worker in this process, which tells of its health at *health_port*; call before Prefect is imported.
+    """
+    for name, value in STUDIO.items():
+        os.environ.setdefault(name, value)
+    if health_port is not None:
+        os.environ["PREFECT_WORKER_WEBSERVER_PORT"] = str(health_port)
+    prepare_prefect()
+
+
 def bypass_proxies() -> None:
     """
     Reach this machine's own addresses without the proxy that may be set for all others.
@@ -331,3 +359,17 @@ def use_prefect_api(url: str) -> None:
     Have this process keep its run history at *url*, where there is no UI; call before Prefect is imported.
     """
     os.environ |= {"PREFECT_API_URL": url, "PREFECT_UI_URL": ""}
+
+
+def use_studio(*, host: str, port: int) -> None:
+    """
+    Have this process, and the server that it starts, use the studio's address: the API is where the UI looks for it.
+    """
+    ui = f"http://{host}:{port}"
+    os.environ |= {
+        "PREFECT_API_URL": f"{ui}/api",
+        "PREFECT_UI_URL": ui,
+        "PREFECT_SERVER_API_HOST": host,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_UI_API_URL": f"{ui}/api",
+    }

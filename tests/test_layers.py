@@ -23,6 +23,8 @@ HOMES = {
         "stopping.py",
         "credentials.py",
         "showing.py",
+        "deploying.py",
+        "working.py",
     },
     "fishaudio": {"narration/speech.py"},
     "subprocess": {"narration/ffmpeg.py", "studio.py"},
