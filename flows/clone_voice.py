@@ -36,5 +36,6 @@ async def clone_voice(
         limits: How long a service out of reach is waited for.
     """
     async with alone(output.folder):
-        _, entry = await cast_voice(voice, account=await account_of(voice), folder=output.folder / ".voice", patience=limits)
+        account, folder, ask = await account_of(voice), output.folder / ".voice", limits.ask_on_warnings
+        _, entry = await cast_voice(voice, account=account, folder=folder, patience=limits, ask_on_warnings=ask)
     return entry.model_dump()

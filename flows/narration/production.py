@@ -56,6 +56,7 @@ class Order:
     sound: Sound
     patience: Patience
     budget_usd: float | None = None
+    approve_above_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Production:
         }
         self.result: dict[str, Any] = {}
         self.interrupted = False
+        self.why: str | None = None
         self._plans: dict[str, Planned] = {}
         self._made: dict[str, Made] = {}
         self._making: str | None = None
