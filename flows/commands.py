@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows import orders, settings
+from flows import orders, settings, studio_commands
 from flows.narration import cost, ledger, plan, report
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.manifest import RUN, Manifest
@@ -90,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     _json(forms)
 
     _voices(commands)
+    studio_commands.add(commands)
 
     sandbox = _command(commands, "sandbox", _sandbox, "Run the stand-in of the Fish Audio API until stopped.")
     sandbox.add_argument("--port", type=int, default=8400, help="Port to listen at, 0 picks one. Default: 8400.")
