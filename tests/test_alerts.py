@@ -68,7 +68,7 @@ def _mail_server(mails: list[str]) -> Iterator[int]:
 @pytest.mark.usefixtures("_no_alerts")
 def test_alerts_reach_people(narrate: Narrate, sandbox: Sandbox, prefect_api: str) -> None:
     """
-    A run that fails is told by mail and to a webhook, in a sentence and with a link.
+    A run that fails, and one whose process is gone, is told by mail and to a webhook, in a sentence and with a link.
     """
     mails: list[str] = []
     (narrate.folder / "one.txt").write_text("The lamps are lit.")
@@ -80,12 +80,17 @@ def test_alerts_reach_people(narrate: Narrate, sandbox: Sandbox, prefect_api: st
         done = narrate("run", "one.txt", "--voice-id", "no-such-voice", "--out", "out")
         assert 4 == done.code, done.err
         wait_for(lambda: (receiver.received and mails) or None, what="the messages", seconds=30)
+        run_id = receiver.told[0]["data"]["run"]["id"]
+        crashed = {"state": {"type": "CRASHED", "message": "It has sent no heartbeat."}, "force": True}
+        httpx.post(f"{prefect_api}/flow_runs/{run_id}/set_state", json=crashed).raise_for_status()
+        wait_for(lambda: (len(receiver.received) > 1 and len(mails) > 1) or None, what="the next messages", seconds=30)
 
-    [told] = receiver.told
+    told, crash = receiver.told
     assert ("narrate.run.failed", "narrate one.txt as no-such-voice: failed") == (told["type"], told["subject"])
     assert "no-such-voice" in told["data"]["message"]
-    [mail_told] = mails
-    assert "Subject: narrate one.txt as no-such-voice: failed" in mail_told
+    assert ("prefect.flow-run.Crashed", "narrate one.txt as no-such-voice: crashed") == (crash["type"], crash["subject"])
+    assert "Subject: narrate one.txt as no-such-voice: failed" in mails[0]
+    assert "It has sent no heartbeat." in mails[1]
 
 
 @pytest.mark.long
