@@ -100,3 +100,23 @@ def test_a_webhook_that_cannot_be_one_is_told(narrate: Narrate, sandbox: Sandbox
     assert 0 == done.code, done.err
     assert "No webhook is told" in done.err
     assert not [secret for secret in ("t0ken", "sesame") if secret in done.err]
+
+
+@pytest.mark.long
+def test_the_webhook_may_be_in_a_block(
+    narrate: Narrate, sandbox: Sandbox, voice_id: str, book: Path, receiver: Receiver
+) -> None:
+    """
+    What `narrate alerts install --signed-webhook` saved is used where the environment names none, with the secret it printed.
+    """
+    installed = narrate("alerts", "install", "--signed-webhook", receiver.url)
+    try:
+        done = narrate("run", book, "--voice-id", voice_id, "--out", "out")
+    finally:
+        narrate("alerts", "remove")
+
+    assert (0, 0) == (installed.code, done.code), installed.err + done.err
+    assert ["narrate.narration.ready"] * 2 + ["narrate.run.completed"] == [told["type"] for told in receiver.told]
+    for headers, body in receiver.received:
+        Webhook(installed.out.strip()).verify(body, headers)
+    assert installed.out.strip() not in done.err + installed.err
