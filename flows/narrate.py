@@ -49,9 +49,10 @@ async def narrate(
         output: What is made, and where.
         limits: What may be spent, in money and in patience.
     """
-    production = begin(Groups(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits))
+    production = await begin(Groups(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits))
     async with in_production(production):
         account = await account_of(voice)
-        cast, entry = await cast_voice(voice, account=account, folder=output.folder / ".voice", patience=limits)
+        folder, ask = output.folder / ".voice", limits.ask_on_warnings
+        cast, entry = await cast_voice(voice, account=account, folder=folder, patience=limits, ask_on_warnings=ask)
         await record_all(production, cast, entry, account=account)
     return outcome(production)

@@ -56,4 +56,5 @@ def order(groups: Groups) -> Order:
         sound=output,
         patience=limits,
         budget_usd=limits.budget,
+        approve_above_usd=limits.approve_above_usd,
     )

@@ -166,6 +166,16 @@ class _Purse(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     budget: float | None = Field(default=None, ge=0, description="USD that this run may cost at most; no limit by default.")
+    approve_above_usd: float | None = Field(
+        default=None,
+        ge=0,
+        description="USD of the estimate above which a person is asked first: a deployed run waits up to 24 hours for a yes or "
+        "no, a command ends (6) unless it has --yes. Nobody is asked by default.",
+    )
+    ask_on_warnings: bool = Field(
+        default=False,
+        description="Ask a person first, as above, where the recordings draw warnings; a command only tells them.",
+    )
 
 
 class Limits(Patience, _Purse):
@@ -256,6 +266,19 @@ class Account(BaseSettings):
         Host name of the API, a part of every take's key.
         """
         return urlsplit(self.base_url).hostname or ""
+
+
+class WebhookKnobs(BaseSettings):
+    """
+    The webhook that is told of runs, signed; without it the block of `flows.webhook` counts.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="NARRATE_WEBHOOK_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    url: SecretStr | None = Field(default=None, description="Address that is told of runs by signed POST requests.")
+    secret: SecretStr | None = Field(
+        default=None, description="What they are signed with: whsec_ and 24 to 64 bytes in Base64."
+    )
 
 
 def use_account(*, base_url: str, api_key: str) -> None:

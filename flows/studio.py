@@ -202,6 +202,21 @@ def _not_started(home: Path, error: OSError) -> UsageError:
     )
 
 
+def require_server() -> None:
+    """
+    Raise `UsageError` where no standing server is configured, and `ServiceUnavailable` where it does not answer.
+    """
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if not url:
+        raise UsageError(
+            "No Prefect server is configured.",
+            "Set PREFECT_API_URL to that of the one your worker uses, such as http://127.0.0.1:4200/api.",
+        )
+    _reach(url)
+
+
 def _then_settle(wait: Callable[[], None], *, home: Path, keeper: str) -> Callable[[], None]:
     """
     Have runs marked from now on, and once Prefect answers tell it of those whose process is gone.

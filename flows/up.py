@@ -62,7 +62,7 @@ def _up(arguments: argparse.Namespace) -> int:
 
     standing = studio.stand(port=arguments.port)
 
-    from flows import deploying, working  # while the server comes up
+    from flows import alerts, deploying, working  # while the server comes up
 
     file = deploying.find(arguments.prefect_file)
     standing.wait()
@@ -80,6 +80,7 @@ def _up(arguments: argparse.Namespace) -> int:
             )
 
     asyncio.run(prepared())
+    alerts.install({})
     studio.deploy(file)
     _say(f"Deployed what {file} describes; paths are relative to {Path.cwd()}.")
     with redirect_stdout(sys.stderr):  # what runs print
@@ -100,11 +101,12 @@ def _setup(arguments: argparse.Namespace) -> int:
 
     wait = studio.keep_history()
 
-    from flows import deploying
+    from flows import alerts, deploying
 
     wait()
     for line in asyncio.run(deploying.setup(arguments.type)):
         _say(line)
+    alerts.install({})
     file = shlex.quote(str(deploying.find(None, arguments.type)))
     _say(f"Next: prefect deploy --all --no-prompt --prefect-file {file}")
     return ExitCode.OK

@@ -51,6 +51,8 @@ VALUES: dict[str, Any] = {
     "patience": 12.0,
     "backoff": 0.5,
     "budget": 1.25,
+    "approve_above_usd": 0.75,
+    "ask_on_warnings": True,
 }
 """For each knob a value that is not its default."""
 
@@ -75,6 +77,8 @@ WRONG = {
     "patience": "-1",
     "backoff": "61",
     "budget": "-0.01",
+    "approve_above_usd": "-1",
+    "ask_on_warnings": "perhaps",
     "pause_breath": "-1",
     "pause_sentence": "11",
     "pause_paragraph": "x",
