@@ -13,8 +13,9 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.credentials import account_of
+from flows.knobs import Limits, Output, VoiceChoice
 from flows.narration.errors import Declined
-from flows.settings import Limits, Output, VoiceChoice, from_environment
+from flows.settings import from_environment
 from flows.steps import alone, cast_voice
 
 

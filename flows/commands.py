@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows import orders, settings, studio_commands, up
+from flows.knobs import Limits, Output, Scripts, VoiceKnobs
 from flows.narration import cost, ledger, plan, report
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.manifest import RUN, Manifest
@@ -30,7 +31,7 @@ from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import TakeStore, take_key
 from flows.narration.voice import REFERENCE_TAG
 from flows.sandbox.scenarios import SCENARIOS
-from flows.settings import Limits, Output, Scripts, Settings, VoiceKnobs
+from flows.settings import Settings
 
 CHECKOUTS = (Path.cwd(), Path(__file__).parents[1])
 """Where the example scripts and the reference may be."""

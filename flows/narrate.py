@@ -14,8 +14,9 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from flows.credentials import account_of
+from flows.knobs import Groups, Limits, Output, Scripts, VoiceChoice
 from flows.narration.speech import Delivery
-from flows.settings import Groups, Limits, Output, Scripts, VoiceChoice, from_environment
+from flows.settings import from_environment
 from flows.steps import begin, cast_voice, in_production, outcome, record_all
 
 

@@ -23,6 +23,7 @@ from prefect.states import Cancelled
 
 from flows import marks, orders, showing, telling
 from flows.approval import approve_cost, approve_reference
+from flows.knobs import Groups, VoiceChoice
 from flows.narration import report
 from flows.narration.ending import worst
 from flows.narration.errors import Declined, Interrupted, NarrateError, RequestUnread, StorageFailed, UsageError, VoiceFailed
@@ -33,7 +34,7 @@ from flows.narration.production import Production
 from flows.narration.reference import Reference
 from flows.narration.speech import InlineReference, Speech, Voice
 from flows.narration.takes import voice_key
-from flows.settings import Account, Groups, VoiceChoice
+from flows.settings import Account
 from flows.stopping import stoppable, suspended
 from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
 from flows.telling import telling_of_budget

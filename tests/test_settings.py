@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from flows import settings
+from flows.knobs import Limits, Output, Scripts, VoiceChoice
 from flows.narration.errors import KeyRefused, UsageError
 from flows.narration.speech import Delivery
-from flows.settings import PREFECT, Limits, Output, Scripts, Settings, VoiceChoice
+from flows.settings import PREFECT, Settings
 from tests.conftest import ROOT, Narrate
 
 VALUES: dict[str, Any] = {
