@@ -139,7 +139,7 @@ def test_a_group_of_knobs_comes_from_the_environment(monkeypatch: pytest.MonkeyP
     group = settings.from_environment(kind)
 
     assert {name: VALUES[name] for name in kind.model_fields} == group.model_dump()
-    assert type(group) is kind
+    assert isinstance(group, kind)
 
 
 def test_the_groups_share_out_the_knobs() -> None:
