@@ -195,7 +195,8 @@ async def _report(
         raise
     told = report.headline(manifest.totals)
     get_run_logger().info("%s", told)
-    await acreate_markdown_artifact(report.run_report(manifest, out=production.order.out), key="narrate-report", description=told)
+    shown = report.run_report(manifest, out=production.order.out)
+    await acreate_markdown_artifact(shown, key="narrate-report", description=told)
     if production.sending:
         await showing.costs(production)
     if ended:

@@ -18,7 +18,6 @@ from playwright.sync_api import Page, expect, sync_playwright
 from tests.conftest import ROOT, Narrate, Sandbox, wait_for
 from tests.studio import END_SECONDS, FINAL, PARAGRAPHS, Up
 
-
 pytestmark = pytest.mark.long
 
 SEEN = Path(os.environ.get("NARRATE_TEST_SEEN", ROOT / "data/seen"))
