@@ -61,7 +61,7 @@ def _end(
         if slices:
             slices[-1].stretches += piece.stretches
         return parts
-    first = next((stretch for stretch in piece.stretches if stretch.words))
+    first = next(stretch for stretch in piece.stretches if stretch.words)
     if first.kind is BlockKind.HEADING and not any(
         stretch.words for stretch in piece.stretches if stretch.kind is BlockKind.PARAGRAPH
     ):

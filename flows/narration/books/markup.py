@@ -8,7 +8,7 @@ read as browsers read HTML.
 import codecs
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lxml import etree
 from lxml.html import HTMLParser
@@ -139,14 +139,14 @@ def numbered(root: Element) -> dict[Element, int]:
     return {element: place for place, element in enumerate(root.iter())}
 
 
-def text_node(root: Element, node: int) -> tuple[Element, bool]:
+def text_node(elements: Sequence[Element], node: int) -> tuple[Element, bool]:
     """
     Return the element that text node *node* belongs to, and whether it is its tail: the text behind it.
 
-    The text in the element of number n is node 2n, the text behind it is node 2n + 1.
+    *elements* are those of a document in its order (`list(numbered(root))`). The text in the element of number n is node 2n,
+    the text behind it is node 2n + 1.
     """
-    element = next(element for place, element in enumerate(root.iter()) if place == node // 2)
-    return element, bool(node % 2)
+    return elements[node // 2], bool(node % 2)
 
 
 def _entity(entity: re.Match[str]) -> str:

@@ -2,6 +2,7 @@
 Plain text → stretches: headings are told by how they are written, Project Gutenberg's frame by its marks.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -199,7 +200,7 @@ def _subtitles(body: list[_Paragraph]) -> None:
     """
     Read a short row in capitals right below a chapter's number as the rest of its title.
     """
-    for before, paragraph in zip(body, body[1:], strict=False):
+    for before, paragraph in itertools.pairwise(body):
         single = len(paragraph.rows) == 1 and len(paragraph.first) <= 80 and paragraph.first.isupper()
         bare = before.level == 2 and len(before.rows) == 1 and len(before.first.split()) <= 3
         if single and bare and not paragraph.level and not paragraph.left:

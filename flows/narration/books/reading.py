@@ -10,7 +10,6 @@ from flows.narration.books.chapters import Slice, assemble
 from flows.narration.books.epub import read_epub
 from flows.narration.books.files import FOLDER_SUFFIXES, files_of, read_files
 from flows.narration.books.model import Book, Cover
-from flows.narration.books.package import Package
 from flows.narration.books.plan import BookPlan, ChapterPlan
 from flows.narration.errors import UsageError
 from flows.narration.files import status

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from flows.narration.books.markup import Element, local, types, words_of
+from flows.narration.books.stretches import ADDRESS
 
 
 class Treatment(Enum):
@@ -29,6 +30,7 @@ class Treatment(Enum):
     STANZA = auto()
     BLOCK = auto()
     STRUCK = auto()
+    ADDRESS = auto()
     WITHIN = auto()
 
 
@@ -89,14 +91,12 @@ _CODE_CLASSES = (
     "prettyprint",
 )
 _BLOCKS = frozenset(
-    "address article blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure footer form "
-    "header hgroup html legend li main menu ol optgroup option p section summary tbody td tfoot th thead tr ul level "
-    "level1 level2 level3 book bodymatter frontmatter rearmatter linegroup line".split()
+    ["address", "article", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hgroup", "html", "legend", "li", "main", "menu", "ol", "optgroup", "option", "p", "section", "summary", "tbody", "td", "tfoot", "th", "thead", "tr", "ul", "level", "level1", "level2", "level3", "book", "bodymatter", "frontmatter", "rearmatter", "linegroup", "line"]
 )
 _MUTE = frozenset(
-    "head script style template noscript link meta title rp param source track col colgroup datalist base".split()
+    ["head", "script", "style", "template", "noscript", "link", "meta", "title", "rp", "param", "source", "track", "col", "colgroup", "datalist", "base"]
 )
-_MEDIA = frozenset("audio video iframe object embed canvas map input button select textarea progress meter".split())
+_MEDIA = frozenset(["audio", "video", "iframe", "object", "embed", "canvas", "map", "input", "button", "select", "textarea", "progress", "meter"])
 _SCENE = re.compile(r"(?:scene|section|thought|context|text)[-_]?break|transition|ornament|asterism")
 _STANZAS = ("linegroup", "stanza", "lg", "verse-group", "strophe", "poetry-stanza")
 
@@ -265,6 +265,12 @@ RULES: tuple[Rule, ...] = (
         _T.BLOCK,
     ),
     Rule("struck", "What is struck out is spoken and noted.", lambda s: s.tag in ("del", "s", "strike"), _T.STRUCK),
+    Rule(
+        "host",
+        "A link that shows its own address is spoken by the name of its host.",
+        lambda s: s.tag == "a" and not len(s.element) and bool(ADDRESS.fullmatch(s.element.text or "")),
+        _T.ADDRESS,
+    ),
     Rule("within", "All else stands within words, and neither parts nor joins them.", lambda s: True, _T.WITHIN),
 )
 """

@@ -11,8 +11,11 @@ from flows.narration.scripts import INVISIBLE, STRAY_ZWSP
 
 _UNSEEN = "".join(map(chr, INVISIBLE))
 _TOKEN = re.compile(rf"(?P<unseen>[{_UNSEEN}]+)|(?P<space>[\s\x7f-\x9f]+)|[^\s\x7f-\x9f{_UNSEEN}]+")
-_URL = re.compile(r"[a-z][a-z+]*://(?:[^/?#\s@]*@)?(?:www\.)?([^/?#:\s<>()\"']+)[^\s<>\"]*", re.IGNORECASE)
-_AFTER_URL = re.compile(r"[.,;:!?)\]}'’”»]+\Z")
+ADDRESS = re.compile(r"\s*[a-z][a-z+]*://(?:[^/?#\s@]*@)?(?:www\.)?([^/?#:\s]+)\S*\s*", re.IGNORECASE)
+"""
+An address, whose group is the name of the host.
+"""
+
 _SOFT, _SPACE, _HARD = 1, 2, 3
 
 
@@ -62,23 +65,30 @@ class Weaver:
 
     def add(self, text: str, node: int, start: int = 0, stop: int | None = None) -> None:
         """
-        Add the text of a text node, or a slice of it; an address is spoken by its host.
+        Add the text of a text node, or a slice of it.
         """
-        stop = len(text) if stop is None else stop
         if "\u200b" in text:
             text = STRAY_ZWSP.sub(lambda stray: " " * len(stray[0]), text)
-        if "://" in text:
-            for url in _URL.finditer(text, start, stop):
-                end = url.end()
-                if trail := _AFTER_URL.search(url[0]):
-                    end -= len(trail[0])
-                if url.end(1) < end or url.start(1) > url.start():
-                    self.notes.append(f"spoken as {url[1]}: {text[url.start() : end]}")
-                    self._add(text, start, url.start(), node)
-                    host = min(url.end(1), end)
-                    self._add(text, url.start(1), host, node)
-                    start = max(host, end)
-        self._add(text, start, stop, node)
+        for token in _TOKEN.finditer(text, start, len(text) if stop is None else stop):
+            if token["space"]:
+                self.gap = max(self.gap, _SOFT if "\n" in token[0] else _SPACE)
+            elif not token["unseen"]:
+                at = self._put(token[0])
+                before = self.runs[-1] if self.runs else None
+                if before and before.node == node and before.offset - before.at == token.start() - at:
+                    self.runs[-1] = before._replace(length=at + len(token[0]) - before.at)
+                else:
+                    self.runs.append(Run(at, len(token[0]), node, token.start()))
+
+    def address(self, text: str, node: int) -> None:
+        """
+        Add an address, of which the name of the host is spoken.
+        """
+        if url := ADDRESS.match(text):
+            self.notes.append(f"spoken as {url[1]}: {' '.join(text.split())}")
+            self.add(text, node, *url.span(1))
+        else:
+            self.add(text, node)
 
     def made(self, text: str) -> None:
         """
@@ -115,21 +125,6 @@ class Weaver:
             )
         notes = (*self.notes, *(note.what for note in draft.notes))
         return Stretch(None, "", href, notes=notes) if notes else None
-
-    def _add(self, text: str, start: int, end: int, node: int) -> None:
-        """
-        Add the slice of a text node's *text*.
-        """
-        for token in _TOKEN.finditer(text, start, end):
-            if token["space"]:
-                self.gap = max(self.gap, _SOFT if "\n" in token[0] else _SPACE)
-            elif not token["unseen"]:
-                at = self._put(token[0])
-                before = self.runs[-1] if self.runs else None
-                if before and before.node == node and before.offset - before.at == token.start() - at:
-                    self.runs[-1] = before._replace(length=at + len(token[0]) - before.at)
-                else:
-                    self.runs.append(Run(at, len(token[0]), node, token.start()))
 
     def _put(self, word: str) -> int:
         """

@@ -24,14 +24,13 @@ What a book may call a part of itself that a narrator does not read, and the nam
 """
 
 KEPT_TYPES = frozenset(
-    "bodymatter chapter part volume division subchapter prologue epilogue preface foreword introduction preamble dedication "
-    "epigraph afterword conclusion appendix z3998:poem z3998:fiction z3998:drama se:short-story".split()
+    ["bodymatter", "chapter", "part", "volume", "division", "subchapter", "prologue", "epilogue", "preface", "foreword", "introduction", "preamble", "dedication", "epigraph", "afterword", "conclusion", "appendix", "z3998:poem", "z3998:fiction", "z3998:drama", "se:short-story"]
 )
 """
 What it may call a part that is read, also between parts that are not.
 """
 
-_SECTIONS = frozenset("body section article div header footer main aside nav blockquote p ol ul dl figure table".split())
+_SECTIONS = frozenset(["body", "section", "article", "div", "header", "footer", "main", "aside", "nav", "blockquote", "p", "ol", "ul", "dl", "figure", "table"])
 _GENERIC = frozenset(("frontmatter", "backmatter"))
 
 
@@ -56,6 +55,7 @@ class _State:
     verse: bool = False
     lines: bool = False
     cell: bool = False
+    address: bool = False
     left: str = ""
     sure: bool = False
 
@@ -120,8 +120,8 @@ class Walker:
                     self._children(element, state)
             case _T.WITHIN if seen.tag == "ruby" and self.reading and any(map(_has_reading, element)):
                 self._ruby(element, state)
-            case _T.WITHIN:
-                self._children(element, state)
+            case _T.WITHIN | _T.ADDRESS:
+                self._children(element, replace(state, address=rule.treatment is _T.ADDRESS))
             case _T.STRUCK:
                 self.weaver.notes.append(f"spoken although it is struck out: {excerpt(words_of(element))}")
                 self._children(element, state)
@@ -173,6 +173,8 @@ class Walker:
                 self.cells = 2
         if state.lines and "\n" in text:
             self._rows(text, node)
+        elif state.address:
+            self.weaver.address(text, node)
         else:
             self.weaver.add(text, node)
 
