@@ -11,47 +11,9 @@ from flows.narration.books.model import Chapter, LeftOut, Origin, count_words
 from flows.narration.books.numbers import folded
 from flows.narration.books.plan import BookPlan, ChapterPlan
 from flows.narration.books.stretches import Stretch
+from flows.narration.books.wellknown import WHY
 from flows.narration.errors import UsageError
 from flows.narration.prose import Block, BlockKind, Note, Prose, runs_on
-
-WHY = {
-    "covers": "a cover", "titlepage": "a title page, which the opening credits stand for", "copyright": "copyright and imprint",
-    "index": "an index", "bibliography": "a bibliography", "glossary": "a glossary", "errata": "errata", "thanks": "acknowledgements",
-    "frontmatter": "front matter", "backmatter": "back matter", "advertisement": "advertising", "contents": "a table of contents",
-    "notes": "notes", "licence": "a licence", "code": "listings of code", "asides": "text that stands aside", "linear": "not part of the reading order",
-    "plan": "left out by the plan", "empty": "no words in it",
-}  # fmt: skip
-"""
-Why something is left out, by the name that a plan may bring it in by.
-"""
-
-_TITLES = {
-    "covers": r"(?:front |back )?cover|表紙|umschlag|couverture|cubierta|copertina",
-    "titlepage": r"(?:half[- ]?)?title(?: ?page)?|titelseite|titelblatt|page de titre|portada",
-    "copyright": r"(?:un)?copyright\b.*|imprint|impressum|colophon|奥付|版权页?|版權頁?|mentions légales|legal notice|about this (?:e-?)?book",
-    "contents": r"(?:table of )?contents|toc|inhalt(?:sverzeichnis)?|sommaire|table des matières|índice|indice|contenido|目次|目录|目錄|list of (?:illustrations|figures|tables|maps)|illustrations",
-    "index": r"(?:general |subject )?index|register|索引",
-    "bibliography": r"bibliography|references|works cited|further reading|literatur(?:verzeichnis)?|bibliographie|bibliografía|参考文献",
-    "notes": r"(?:end|foot)?notes|anmerkungen|fußnoten|endnoten|notas|transcriber[’']?s? notes?|注釈?",
-    "thanks": r"acknowledge?ments?|danksagung|remerciements|agradecimientos|謝辞",
-    "advertisement": r"also by\b.*|other books by\b.*|books by\b.*|about the (?:author|publisher)|newsletter|advertisements?",
-    "licence": r"(?:the )?full project gutenberg.*|project gutenberg.*licen[sc]e|license|licence",
-}  # fmt: skip
-_WELL_KNOWN = {why: re.compile(rf"\W*(?:{titles})\W*", re.IGNORECASE) for why, titles in _TITLES.items()}
-_FILES = {
-    "covers": r"(?:front|back)?cover(?:[-_]?page)?",
-    "titlepage": r"(?:half)?[-_]?title[-_]?(?:page)?|titlepage",
-    "copyright": r"(?:un)?copyright(?:[-_]?page)?|imprint|colophon|impressum",
-    "contents": r"toc|nav|contents|table[-_]?of[-_]?contents|inhalt(?:sverzeichnis)?",
-    "index": r"(?:gen)?index",
-}  # fmt: skip
-_KNOWN_FILES = {why: re.compile(rf"(?:\d+[-_])?(?:{names})\d*", re.IGNORECASE) for why, names in _FILES.items()}
-_GUIDE = {
-    "cover": "covers", "title-page": "titlepage", "titlepage": "titlepage", "toc": "contents", "copyright-page": "copyright", "copyright": "copyright",
-    "colophon": "copyright", "index": "index", "bibliography": "bibliography", "glossary": "glossary", "notes": "notes", "footnotes": "notes",
-    "endnotes": "notes", "rearnotes": "notes", "acknowledgements": "thanks", "acknowledgments": "thanks", "loi": "contents", "lot": "contents", "imprint": "copyright",
-    "halftitlepage": "titlepage", "other-credits": "copyright",
-}  # fmt: skip
 
 
 @dataclass
@@ -68,6 +30,13 @@ class Slice:
     stretches: list[Stretch] = field(default_factory=list)
     parts: list[tuple[str, list[Stretch]]] = field(default_factory=list)
 
+    @property
+    def words(self) -> int:
+        """
+        How many words it has.
+        """
+        return sum(stretch.words for stretch in self.stretches)
+
     def leave(self, why: str) -> None:
         """
         Leave out all that the book does not itself count to its body.
@@ -75,28 +44,6 @@ class Slice:
         for stretch in self.stretches:
             if not stretch.sure:
                 stretch.left = stretch.left or why
-
-
-def called(title: str) -> str:
-    """
-    Return why what has this title is left out, "" where nothing is known of it.
-    """
-    return next((why for why, titles in _WELL_KNOWN.items() if titles.fullmatch(title.strip())), "")
-
-
-def filed(href: str) -> str:
-    """
-    Return why a document with this name is left out, "" where nothing is known of it.
-    """
-    stem = href.rpartition("/")[2].rpartition(".")[0]
-    return next((why for why, names in _KNOWN_FILES.items() if names.fullmatch(stem)), "")
-
-
-def guided(types: Iterable[str]) -> str:
-    """
-    Return why a place that landmarks or guide call so is left out, "" where it is not.
-    """
-    return next((_GUIDE[name] for name in types if name in _GUIDE), "")
 
 
 def assemble(slices: list[Slice], plan: BookPlan) -> tuple[tuple[Chapter, ...], tuple[LeftOut, ...]]:

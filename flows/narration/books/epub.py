@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.narration.books.archive import Archive, BrokenEntry, resolve
-from flows.narration.books.chapters import Slice, called, filed, guided
+from flows.narration.books.chapters import Slice
 from flows.narration.books.headings import by_headings
 from flows.narration.books.markup import Element, find, first, local, parse, words_of
 from flows.narration.books.package import Entry, Package, read_package
@@ -16,6 +16,7 @@ from flows.narration.books.plan import BookPlan
 from flows.narration.books.rules import look, rule_for
 from flows.narration.books.stretches import Stretch
 from flows.narration.books.walk import Walker
+from flows.narration.books.wellknown import called, filed, guided
 from flows.narration.errors import UsageError
 from flows.narration.prose import BlockKind
 
@@ -239,7 +240,7 @@ def _named(ones: list[_Chosen], stretches: list[Stretch], package: Package) -> S
     titles = dict.fromkeys(one.entry.title for one in ones[:-1] if one.is_part and one.entry.title != inner.title)
     piece.parts = [(title, []) for title in titles]
     said = package.matter.get((inner.href, inner.fragment), frozenset()) | inner.types
-    if why := guided(sorted(said)) or called(piece.title) or ("" if inner.fragment else filed(inner.href)):
+    if why := guided(sorted(said)) or called(piece.title, piece.words) or ("" if inner.fragment else filed(inner.href, piece.words)):
         piece.leave(why)
     return piece
 
@@ -249,10 +250,10 @@ def _unnamed(stretches: list[Stretch], document: Document, package: Package, sli
     Let what no entry names continue the chapter before it; what the book begins with is a chapter of its own.
     """
     title = _heading(stretches)
-    why = guided(sorted(package.matter.get((document.href, ""), frozenset()))) or filed(document.href) or called(title)
+    piece = Slice(document.href, title or _page_title(document) or "Untitled", document.href, stretches)
+    why = _why(piece, package)
     if document.href == package.navigation:
         why = "contents"
-    piece = Slice(document.href, title or _page_title(document) or "Untitled", document.href, stretches)
     if why:
         piece.leave(why)
     kept = any(stretch.words and not stretch.left for stretch in stretches)
@@ -262,6 +263,14 @@ def _unnamed(stretches: list[Stretch], document: Document, package: Package, sli
         return
     last = next(one for one in reversed(slices) if any(stretch.words and not stretch.left for stretch in one.stretches))
     last.stretches += stretches
+
+
+def _why(piece: Slice, package: Package) -> str:
+    """
+    Return why a document that is one slice is left out, "" where it is not.
+    """
+    said = guided(sorted(package.matter.get((piece.href, ""), frozenset())))
+    return said or called(piece.title, piece.words) or filed(piece.href, piece.words)
 
 
 def _with_parts(slices: list[Slice], parts: set[int]) -> list[Slice]:
@@ -297,8 +306,7 @@ def _by_headings(
         stretches = walker.walk()
         if title := _heading(stretches):
             piece = Slice(document.href, title, document.href, stretches)
-            why = guided(sorted(package.matter.get((document.href, ""), frozenset()))) or called(title) or filed(document.href)
-            if why:
+            if why := _why(piece, package):
                 piece.leave(why)
             slices.append(piece)
         elif stretches:

@@ -5,8 +5,9 @@ A text with headings → slices, where nothing else tells its chapters.
 import re
 from collections import Counter
 
-from flows.narration.books.chapters import Slice, called
+from flows.narration.books.chapters import Slice
 from flows.narration.books.stretches import Stretch
+from flows.narration.books.wellknown import called
 from flows.narration.prose import BlockKind
 
 PART = re.compile(
@@ -46,7 +47,7 @@ def by_headings(stretches: list[Stretch], href: str, title: str) -> list[Slice]:
         for name, kept in left:
             slices.append(Slice(f"{href}#{number}", name, href, kept))
     for piece in slices:
-        if why := called(piece.title):
+        if why := called(piece.title, piece.words):
             piece.leave(why)
     return slices
 

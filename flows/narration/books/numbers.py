@@ -56,7 +56,7 @@ def item_numbers(items: Element) -> dict[Element, str]:
             shown = roman(number)
         elif items.get("type") in ("a", "A") and 0 < number <= 26:
             shown = chr(64 + number)
-        numbers[row] = f"{shown}. "
+        numbers[row] = f"{shown.lower() if items.get('type') in ('i', 'a') else shown}. "
     return numbers
 
 
