@@ -75,8 +75,12 @@ class Epub:
         """
         Return the package document.
         """
-        items = [f'<item id={quoteattr(name)} href={quoteattr(name)} media-type="application/xhtml+xml"/>' for name in self.pages]
-        items += ['<item id="nav" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>'] * (self.nav is not None)
+        items = [
+            f'<item id={quoteattr(name)} href={quoteattr(name)} media-type="application/xhtml+xml"/>' for name in self.pages
+        ]
+        items += ['<item id="nav" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>'] * (
+            self.nav is not None
+        )
         items += ['<item id="ncx" href="toc.ncx" media-type="application/x-dtbncx+xml"/>'] * (self.ncx is not None)
         items += ['<item id="cover" href="cover.png" media-type="image/png" properties="cover-image"/>'] * self.cover
         spine = "".join(f"<itemref idref={quoteattr(name)}/>" for name in (self.pages if self.spine is None else self.spine))
@@ -84,7 +88,7 @@ class Epub:
         return (
             '<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/" version="3.0" '
             f'unique-identifier="id"><metadata>{self.metadata}</metadata><manifest>{"".join(items)}</manifest>'
-            f'<spine{" toc=" + chr(34) + "ncx" + chr(34) if self.ncx is not None else ""}>{spine}</spine><guide>{guide}</guide></package>'
+            f"<spine{' toc=' + chr(34) + 'ncx' + chr(34) if self.ncx is not None else ''}>{spine}</spine><guide>{guide}</guide></package>"
         )
 
     def navigation(self) -> str:
@@ -122,8 +126,10 @@ def docx(path: Path, body: str, *, styles: str | None = None) -> Path:
     """
     Write a Word file with this XML in its body.
     """
-    styles = styles if styles is not None else "".join(
-        f'<w:style w:styleId="Heading{level}"><w:name w:val="heading {level}"/></w:style>' for level in (1, 2)
+    styles = (
+        styles
+        if styles is not None
+        else "".join(f'<w:style w:styleId="Heading{level}"><w:name w:val="heading {level}"/></w:style>' for level in (1, 2))
     )
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("[Content_Types].xml", "<Types/>")

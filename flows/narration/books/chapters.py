@@ -15,13 +15,17 @@ from flows.narration.books.wellknown import WHY
 from flows.narration.errors import UsageError
 from flows.narration.prose import Block, BlockKind, Note, Prose, runs_on
 
+_BESIDE_TITLES = frozenset(["by", "von", "par", "por", "di", "de", "a", "novel", "roman", "the", "written", "author", "illustrated", "contents"])
+"""What may stand beside title and author on a title page."""
+
 
 @dataclass
 class Slice:
     """
     A stretch of the book between two entries of its navigation.
 
-    *parts* are the parts that begin with it: their title and what stands in the book of it.
+    *parts* are the parts that begin with it: their title and what stands in the book of it. Where the book has no title for
+    it, the title is not *spoken*.
     """
 
     source: str
@@ -29,6 +33,7 @@ class Slice:
     href: str
     stretches: list[Stretch] = field(default_factory=list)
     parts: list[tuple[str, list[Stretch]]] = field(default_factory=list)
+    spoken: bool = True
 
     @property
     def words(self) -> int:
@@ -44,6 +49,25 @@ class Slice:
         for stretch in self.stretches:
             if not stretch.sure:
                 stretch.left = stretch.left or why
+
+
+def begins(stretches: list[Stretch]) -> str:
+    """
+    Return the first words, to call by them what has no title.
+    """
+    words = next((stretch.text for stretch in stretches if stretch.words), "").split()
+    return " ".join(words[:6])[:40] or "Untitled"
+
+
+def is_title_page(stretches: list[Stretch], title: str, authors: Iterable[str]) -> bool:
+    """
+    Tell whether stretches say a book's *title* and *authors* and nothing else that matters.
+    """
+    if not title or not _saying(stretches, title):
+        return False
+    spoken = set(_compared(" ".join(stretch.text for stretch in stretches if stretch.words)).split())
+    known = set(_compared(" ".join((title, *authors))).split())
+    return len(spoken - known - _BESIDE_TITLES) <= 1
 
 
 def assemble(slices: list[Slice], plan: BookPlan) -> tuple[tuple[Chapter, ...], tuple[LeftOut, ...]]:
@@ -85,7 +109,11 @@ def assemble(slices: list[Slice], plan: BookPlan) -> tuple[tuple[Chapter, ...], 
     chapters = [
         _chapter(piece, kept, wanted.get(piece.source), f"{place:0{width}}") for place, (piece, kept) in enumerate(spoken, 1)
     ]
-    return tuple(chapters), tuple(left_out)
+    merged: dict[str, LeftOut] = {}
+    for left in left_out:
+        before = merged.get(left.source)
+        merged[left.source] = replace(before, words=before.words + left.words) if before else left
+    return tuple(chapters), tuple(merged.values())
 
 
 def _included(wanted: dict[str, ChapterPlan], source: str) -> bool:
@@ -140,7 +168,7 @@ def _chapter(piece: Slice, kept: list[Stretch], chosen: ChapterPlan | None, numb
     Make one chapter: its parts' titles, its title, its text.
     """
     title = (chosen.title if chosen else None) or piece.title
-    own = _titled(kept, piece.title, title)
+    own = _titled(kept, piece.title, title) if piece.spoken or title != piece.title else kept
     above = [stretch for name, stretches in piece.parts for stretch in _titled(stretches, name, name)]
     blocks, origins, notes = _laid([*above, *own])
     words = sum(count_words(block.text) for block in blocks if block.kind is not BlockKind.SCENE_BREAK)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.narration.books.archive import Archive, BrokenEntry, resolve
-from flows.narration.books.chapters import Slice
+from flows.narration.books.chapters import Slice, begins, is_title_page
 from flows.narration.books.headings import by_headings
-from flows.narration.books.markup import Element, find, first, local, parse, words_of
+from flows.narration.books.markup import Element, Unparsable, find, first, local, parse, words_of
 from flows.narration.books.package import Entry, Package, read_package
 from flows.narration.books.plan import BookPlan
 from flows.narration.books.rules import look, rule_for
@@ -48,7 +48,7 @@ def read_epub(path: Path, plan: BookPlan, warnings: list[str]) -> tuple[Package,
     try:
         package = read_package(archive)
         documents = list(_documents(archive, package.documents))
-        aside = [Slice(href, href.rpartition("/")[2], href, _walked(document)) for href, document in
+        aside = [Slice(href, href.rpartition("/")[2], href, _walked(document), spoken=False) for href, document in
                  ((document.href, document) for document in _documents(archive, package.aside))]  # fmt: skip
     finally:
         archive.close()
@@ -72,13 +72,8 @@ def _documents(archive: Archive, hrefs: Iterable[str]) -> Iterator[Document]:
     for href in hrefs:
         try:
             yield Document(href, parse(archive.read(href), href, archive.warnings))
-        except BrokenEntry as error:
+        except (BrokenEntry, Unparsable) as error:
             archive.warnings.append(error.fact)
-        except UsageError as error:
-            if error.fact.startswith(href):
-                archive.warnings.append(error.fact)
-            else:
-                raise
 
 
 def _walked(document: Document) -> list[Stretch]:
@@ -188,6 +183,9 @@ def _sliced(
     slices: list[Slice] = []
     parts: set[int] = set()
     orphans = [one for one in chosen if not one.entry.href and one.is_part]
+    alike: dict[tuple[str, str], list[int]] = {}
+    for number, one in enumerate(chosen):
+        alike.setdefault(_place_of(one), []).append(number)
     followers = {id(one): chosen[place + 1] if place + 1 < len(chosen) else None for place, one in enumerate(chosen)}
     for document in documents:
         walker = Walker(
@@ -202,7 +200,7 @@ def _sliced(
             _unnamed(head, document, package, slices)
         for place, (index, numbers) in enumerate(groups):
             end = groups[place + 1][0] if place + 1 < len(groups) else len(stretches)
-            same = [number for number in range(len(chosen)) if any(_same(chosen[number], chosen[one]) for one in numbers)]
+            same = sorted({other for number in numbers for other in alike[_place_of(chosen[number])]})
             piece = _named([chosen[number] for number in same], stretches[index:end], package)
             if same and chosen[same[-1]].is_part:
                 parts.add(len(slices))
@@ -223,11 +221,11 @@ def _grouped(cuts: list[tuple[int, int]]) -> list[tuple[int, list[int]]]:
     return sorted(groups.items())
 
 
-def _same(one: _Chosen, other: _Chosen) -> bool:
+def _place_of(one: _Chosen) -> tuple[str, str]:
     """
-    Tell whether two entries lead to one place.
+    Return the place that an entry leads to.
     """
-    return (one.entry.href, one.entry.fragment) == (other.entry.href, other.entry.fragment)
+    return one.entry.href, one.entry.fragment
 
 
 def _named(ones: list[_Chosen], stretches: list[Stretch], package: Package) -> Slice:
@@ -236,11 +234,16 @@ def _named(ones: list[_Chosen], stretches: list[Stretch], package: Package) -> S
     """
     inner = ones[-1].entry
     source = f"{inner.href}#{inner.fragment}" if inner.fragment else inner.href
-    piece = Slice(source, inner.title or _heading(stretches) or "Untitled", inner.href, stretches)
+    title = inner.title or _heading(stretches)
+    piece = Slice(source, title or begins(stretches), inner.href, stretches, spoken=bool(title))
     titles = dict.fromkeys(one.entry.title for one in ones[:-1] if one.is_part and one.entry.title != inner.title)
     piece.parts = [(title, []) for title in titles]
     said = package.matter.get((inner.href, inner.fragment), frozenset()) | inner.types
-    if why := guided(sorted(said)) or called(piece.title, piece.words) or ("" if inner.fragment else filed(inner.href, piece.words)):
+    if (
+        why := guided(sorted(said))
+        or called(piece.title, piece.words)
+        or ("" if inner.fragment else filed(inner.href, piece.words))
+    ):
         piece.leave(why)
     return piece
 
@@ -250,10 +253,14 @@ def _unnamed(stretches: list[Stretch], document: Document, package: Package, sli
     Let what no entry names continue the chapter before it; what the book begins with is a chapter of its own.
     """
     title = _heading(stretches)
-    piece = Slice(document.href, title or _page_title(document) or "Untitled", document.href, stretches)
+    piece = Slice(
+        document.href, title or _page_title(document) or begins(stretches), document.href, stretches, spoken=bool(title)
+    )
     why = _why(piece, package)
     if document.href == package.navigation:
         why = "contents"
+    if not why and not slices and is_title_page(stretches, package.title, package.authors):
+        why = "titlepage"
     if why:
         piece.leave(why)
     kept = any(stretch.words and not stretch.left for stretch in stretches)
@@ -299,7 +306,7 @@ def _by_headings(
     if len(documents) == 1:
         document = documents[0]
         walker = Walker(document.href, document.root, {}, targets.get(document.href, frozenset()), plan.ruby == "reading")
-        return by_headings(walker.walk(), document.href, package.title)
+        return by_headings(walker.walk(), document.href, package)
     slices: list[Slice] = []
     for document in documents:
         walker = Walker(document.href, document.root, {}, targets.get(document.href, frozenset()), plan.ruby == "reading")

@@ -61,10 +61,10 @@ def read_files(path: Path, plan: BookPlan, warnings: list[str], *, encoding: str
     if path.suffix.lower() == ".docx":
         package, stretches = read_docx(path, warnings)
         package.title = package.title or _title(stretches)
-        return package, by_headings(stretches, path.name, package.title or path.stem)
+        return package, by_headings(stretches, path.name, package, path.stem)
     stretches = _stretches(path, path.name, plan, warnings, encoding, package)
     package.title = package.title or _title(stretches)
-    slices = by_headings(stretches, path.name, package.title or path.stem)
+    slices = by_headings(stretches, path.name, package, path.stem)
     if len(slices) == 1:
         warnings.append(f"{path.name} has no headings that tell chapters; it is one chapter.")
     return package, slices
@@ -72,12 +72,12 @@ def read_files(path: Path, plan: BookPlan, warnings: list[str], *, encoding: str
 
 def _chapter(file: Path, name: str, plan: BookPlan, warnings: list[str], encoding: str | None) -> Slice:
     """
-    Read one file of a folder as one chapter.
+    Read one file of a folder as one chapter; the name of a file is shown, but not spoken.
     """
     stretches = _stretches(file, name, plan, warnings, encoding, Package())
     title = next((stretch.text for stretch in stretches if stretch.kind is BlockKind.HEADING and not stretch.left), "")
     plain_name = _NUMBERED.sub("", file.stem).replace("_", " ").strip() or file.stem
-    return Slice(name, title or plain_name, name, stretches)
+    return Slice(name, title or plain_name, name, stretches, spoken=bool(title))
 
 
 def _stretches(
@@ -121,7 +121,6 @@ def _markdown(text: str, href: str, package: Package) -> list[Stretch]:
         row = rows[block.line - 1] if block.line <= len(rows) else ""
         footnotes = footnotes or bool(_FOOTNOTE.match(row))
         stretches.append(_stretch(block, href, _level(block, rows), "notes" if footnotes else ""))
-    stretches[len(prose.notes) :] = stretches[len(prose.notes) :]
     package.title = (prose.title or "") if rows[0].rstrip() == "---" else ""
     return sorted(stretches, key=lambda stretch: (stretch.left == "notes", stretch.line))
 

@@ -5,7 +5,8 @@ A text with headings → slices, where nothing else tells its chapters.
 import re
 from collections import Counter
 
-from flows.narration.books.chapters import Slice
+from flows.narration.books.chapters import Slice, begins, is_title_page
+from flows.narration.books.package import Package
 from flows.narration.books.stretches import Stretch
 from flows.narration.books.wellknown import called
 from flows.narration.prose import BlockKind
@@ -18,14 +19,17 @@ Headings of parts, which have chapters below them.
 """
 
 
-def by_headings(stretches: list[Stretch], href: str, title: str) -> list[Slice]:
+def by_headings(stretches: list[Stretch], href: str, package: Package, name: str = "") -> list[Slice]:
     """
     Cut a text at the headings that begin chapters: the topmost level that has several, parts aside.
+
+    What has no title is called by the book's, or by *name*; neither is spoken.
     """
+    title = package.title or name
     headings = [stretch for stretch in stretches if stretch.kind is BlockKind.HEADING and not stretch.left]
     counts = Counter(stretch.level for stretch in headings)
     if not headings:
-        return [Slice(href, title or "Untitled", href, stretches)]
+        return [Slice(href, title or begins(stretches), href, stretches, spoken=False)]
     level = next((level for level in sorted(counts) if counts[level] > 1), min(counts))
     top = [stretch for stretch in headings if stretch.level == level]
     deeper = [one for one in sorted(counts) if one > level]
@@ -33,7 +37,7 @@ def by_headings(stretches: list[Stretch], href: str, title: str) -> list[Slice]:
         level = deeper[0]
     slices: list[Slice] = []
     parts: list[tuple[str, list[Stretch]]] = []
-    current = Slice(f"{href}#1", title or "Untitled", href)
+    current = Slice(f"{href}#1", title or begins(stretches), href, spoken=False)
     number = 1
     for stretch in stretches:
         begins = stretch.kind is BlockKind.HEADING and not stretch.left and stretch.level <= level
@@ -46,6 +50,8 @@ def by_headings(stretches: list[Stretch], href: str, title: str) -> list[Slice]:
     if left and slices:
         for name, kept in left:
             slices.append(Slice(f"{href}#{number}", name, href, kept))
+    if len(slices) > 1 and is_title_page(slices[0].stretches, package.title, package.authors):
+        slices[0].leave("titlepage")
     for piece in slices:
         if why := called(piece.title, piece.words):
             piece.leave(why)

@@ -41,6 +41,12 @@ _CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*)((?:\s+[^\s"'<>/=]+(?:\s*=\s*(?:"[^"
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
 
 
+class Unparsable(UsageError):
+    """
+    A document has no element in it at all.
+    """
+
+
 def decode(data: bytes, warnings: list[str], name: str) -> str:
     """
     Return the text of a document: as its mark, its declaration or UTF-8 say, or else as Windows-1252, with a warning.
@@ -59,7 +65,7 @@ def decode(data: bytes, warnings: list[str], name: str) -> str:
 
 def parse(data: bytes, name: str, warnings: list[str]) -> Element:
     """
-    Parse a document of a book; `UsageError` where there is no element in it at all.
+    Parse a document of a book; `Unparsable` where there is no element in it at all.
     """
     text = _BAD.sub(" ", decode(data, warnings, name))
     text = _DOCTYPE.sub("", _PROLOGUE.sub("", text.removeprefix("\ufeff")), count=1)
@@ -69,7 +75,7 @@ def parse(data: bytes, name: str, warnings: list[str]) -> Element:
     except (etree.XMLSyntaxError, ValueError):
         root = _soup(text)
     if root is None:
-        raise UsageError(f"{name} is no XML or HTML.", "Convert the book anew, or take that file out of it.")
+        raise Unparsable(f"{name} is no XML or HTML.", "Convert the book anew, or take that file out of it.")
     warnings.append(f"{name} is not well-formed, and was read as browsers do.")
     return root
 

@@ -203,18 +203,21 @@ def _spine(archive: Archive, place: str, root: Element, manifest: dict[str, _Ite
     """
     List the documents in reading order.
     """
+    seen: set[str] = set()
     for reference in find(root, "itemref"):
         item = manifest.get(reference.get("idref") or "")
         if item is None:
             archive.warnings.append(f"The spine names “{reference.get('idref')}”, which the manifest does not have.")
         elif item.href not in archive.infos:
             archive.warnings.append(f"{item.href} is in the spine but not in the book.")
-        elif item.href in package.documents or item.href in package.aside:
+        elif item.href in seen:
             archive.warnings.append(f"{item.href} is in the spine twice; it is read once.")
         elif (reference.get("linear") or "").lower() == "no":
             package.aside.append(item.href)
         else:
             package.documents.append(item.href)
+        if item is not None:
+            seen.add(item.href)
     if not package.documents:
         listed = [item.href for item in manifest.values() if item.media in _DOCUMENTS and "nav" not in item.properties]
         package.documents = [href for href in dict.fromkeys(listed) if href in archive.infos and href not in package.aside]

@@ -201,7 +201,7 @@ def _subtitles(body: list[_Paragraph]) -> None:
     Read a short row in capitals right below a chapter's number as the rest of its title.
     """
     for before, paragraph in itertools.pairwise(body):
-        single = len(paragraph.rows) == 1 and len(paragraph.first) <= 80 and paragraph.first.isupper()
+        single = len(paragraph.rows) == 1 and 4 < len(paragraph.first) <= 80 and paragraph.first.isupper()
         bare = before.level == 2 and len(before.rows) == 1 and len(before.first.split()) <= 3
         if single and bare and not paragraph.level and not paragraph.left:
             before.rows.append(paragraph.rows[0])

@@ -91,12 +91,94 @@ _CODE_CLASSES = (
     "prettyprint",
 )
 _BLOCKS = frozenset(
-    ["address", "article", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hgroup", "html", "legend", "li", "main", "menu", "ol", "optgroup", "option", "p", "section", "summary", "tbody", "td", "tfoot", "th", "thead", "tr", "ul", "level", "level1", "level2", "level3", "book", "bodymatter", "frontmatter", "rearmatter", "linegroup", "line"]
+    [
+        "address",
+        "article",
+        "blockquote",
+        "body",
+        "caption",
+        "center",
+        "dd",
+        "details",
+        "dialog",
+        "dir",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "header",
+        "hgroup",
+        "html",
+        "legend",
+        "li",
+        "main",
+        "menu",
+        "ol",
+        "optgroup",
+        "option",
+        "p",
+        "section",
+        "summary",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+        "level",
+        "level1",
+        "level2",
+        "level3",
+        "book",
+        "bodymatter",
+        "frontmatter",
+        "rearmatter",
+        "linegroup",
+        "line",
+    ]
 )
 _MUTE = frozenset(
-    ["head", "script", "style", "template", "noscript", "link", "meta", "title", "rp", "param", "source", "track", "col", "colgroup", "datalist", "base"]
+    [
+        "head",
+        "script",
+        "style",
+        "template",
+        "noscript",
+        "link",
+        "meta",
+        "title",
+        "rp",
+        "param",
+        "source",
+        "track",
+        "col",
+        "colgroup",
+        "datalist",
+        "base",
+    ]
 )
-_MEDIA = frozenset(["audio", "video", "iframe", "object", "embed", "canvas", "map", "input", "button", "select", "textarea", "progress", "meter"])
+_MEDIA = frozenset(
+    [
+        "audio",
+        "video",
+        "iframe",
+        "object",
+        "embed",
+        "canvas",
+        "map",
+        "input",
+        "button",
+        "select",
+        "textarea",
+        "progress",
+        "meter",
+    ]
+)
 _SCENE = re.compile(r"(?:scene|section|thought|context|text)[-_]?break|transition|ornament|asterism")
 _STANZAS = ("linegroup", "stanza", "lg", "verse-group", "strophe", "poetry-stanza")
 

@@ -24,13 +24,54 @@ What a book may call a part of itself that a narrator does not read, and the nam
 """
 
 KEPT_TYPES = frozenset(
-    ["bodymatter", "chapter", "part", "volume", "division", "subchapter", "prologue", "epilogue", "preface", "foreword", "introduction", "preamble", "dedication", "epigraph", "afterword", "conclusion", "appendix", "z3998:poem", "z3998:fiction", "z3998:drama", "se:short-story"]
+    [
+        "bodymatter",
+        "chapter",
+        "part",
+        "volume",
+        "division",
+        "subchapter",
+        "prologue",
+        "epilogue",
+        "preface",
+        "foreword",
+        "introduction",
+        "preamble",
+        "dedication",
+        "epigraph",
+        "afterword",
+        "conclusion",
+        "appendix",
+        "z3998:poem",
+        "z3998:fiction",
+        "z3998:drama",
+        "se:short-story",
+    ]
 )
 """
 What it may call a part that is read, also between parts that are not.
 """
 
-_SECTIONS = frozenset(["body", "section", "article", "div", "header", "footer", "main", "aside", "nav", "blockquote", "p", "ol", "ul", "dl", "figure", "table"])
+_SECTIONS = frozenset(
+    [
+        "body",
+        "section",
+        "article",
+        "div",
+        "header",
+        "footer",
+        "main",
+        "aside",
+        "nav",
+        "blockquote",
+        "p",
+        "ol",
+        "ul",
+        "dl",
+        "figure",
+        "table",
+    ]
+)
 _GENERIC = frozenset(("frontmatter", "backmatter"))
 
 

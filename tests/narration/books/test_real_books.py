@@ -42,7 +42,7 @@ NAMES = {
         "IV. DEATH BY WATER",
         "V. WHAT THE THUNDER SAID",
     ],
-    "idpf-kusamakura-japanese-vertical-writing": "一 二 三 四 五 六 七 八 九 十 十一 十二 十三".split(),
+    "idpf-kusamakura-japanese-vertical-writing": ["一", "二", "三", "四", "五", "六", "七", "八", "九", "十", "十一", "十二", "十三"],
     "developers-reference": [
         "Scope of This Document",
         "Applying to Become a Member",
@@ -138,7 +138,10 @@ def test_every_word_that_is_kept_is_spoken_once_and_in_order(name: str) -> None:
     Letter for letter, white space aside.
     """
     spoken = "".join(
-        block.text for chapter in book(name).chapters for block in chapter.prose.blocks if block.kind is not BlockKind.SCENE_BREAK
+        block.text
+        for chapter in book(name).chapters
+        for block in chapter.prose.blocks
+        if block.kind is not BlockKind.SCENE_BREAK
     )
 
     assert bare(spoken) == bare(otherwise_extracted(name))

@@ -95,7 +95,9 @@ SPOKEN: dict[str, list[tuple[str, list[str]]]] = {
 
 
 def read(tmp_path: Path, body: str, plan: BookPlan | None = None) -> Chapter:
-    path = Epub({"one.xhtml": page(f"<h1>Title</h1>{body}<p>Last.</p>")}, nav=[("Title", "one.xhtml")]).write(tmp_path / "b.epub")
+    path = Epub({"one.xhtml": page(f"<h1>Title</h1>{body}<p>Last.</p>")}, nav=[("Title", "one.xhtml")]).write(
+        tmp_path / "b.epub"
+    )
     return read_book(path, plan).chapters[0]
 
 
