@@ -25,7 +25,10 @@ def page(body: str, *, title: str = "", attributes: str = "") -> str:
     """
     Return a document of an EPUB.
     """
-    return f'<?xml version="1.0" encoding="utf-8"?>\n<html {XMLNS}><head><title>{title}</title></head><body {attributes}>{body}</body></html>'
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        f"<html {XMLNS}><head><title>{title}</title></head><body {attributes}>{body}</body></html>"
+    )
 
 
 @dataclass
@@ -84,11 +87,12 @@ class Epub:
         items += ['<item id="ncx" href="toc.ncx" media-type="application/x-dtbncx+xml"/>'] * (self.ncx is not None)
         items += ['<item id="cover" href="cover.png" media-type="image/png" properties="cover-image"/>'] * self.cover
         spine = "".join(f"<itemref idref={quoteattr(name)}/>" for name in (self.pages if self.spine is None else self.spine))
+        toc = ' toc="ncx"' if self.ncx is not None else ""
         guide = "".join(f'<reference type="{kind}" title="x" href="{href}"/>' for href, kind in self.guide.items())
         return (
             '<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/" version="3.0" '
             f'unique-identifier="id"><metadata>{self.metadata}</metadata><manifest>{"".join(items)}</manifest>'
-            f"<spine{' toc=' + chr(34) + 'ncx' + chr(34) if self.ncx is not None else ''}>{spine}</spine><guide>{guide}</guide></package>"
+            f"<spine{toc}>{spine}</spine><guide>{guide}</guide></package>"
         )
 
     def navigation(self) -> str:

@@ -53,8 +53,7 @@ class Archive:
             twice |= {name} & self.infos.keys()
             self.infos[name] = info
         self.folded = {name.casefold(): name for name in self.infos}
-        for name in sorted(twice):
-            warnings.append(f"{legible(name)} is in the book twice; the last one was read.")
+        warnings += [f"{legible(name)} is in the book twice; the last one was read." for name in sorted(twice)]
         self.first = infos[0].filename if infos else ""
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from flows.narration.books.wellknown import WHY
 from flows.narration.errors import UsageError
 from flows.narration.prose import Block, BlockKind, Note, Prose, runs_on
 
-_BESIDE_TITLES = frozenset(["by", "von", "par", "por", "di", "de", "a", "novel", "roman", "the", "written", "author", "illustrated", "contents"])
+_BESIDE_TITLES = frozenset(("by", "von", "de", "par", "por", "di", "a", "the", "written", "novel", "roman", "author"))
 """What may stand beside title and author on a title page."""
 
 
@@ -51,7 +51,7 @@ class Slice:
                 stretch.left = stretch.left or why
 
 
-def begins(stretches: list[Stretch]) -> str:
+def first_words(stretches: list[Stretch]) -> str:
     """
     Return the first words, to call by them what has no title.
     """
@@ -63,9 +63,10 @@ def is_title_page(stretches: list[Stretch], title: str, authors: Iterable[str]) 
     """
     Tell whether stretches say a book's *title* and *authors* and nothing else that matters.
     """
+    stretches = [stretch for stretch in stretches if stretch.words and not stretch.left]
     if not title or not _saying(stretches, title):
         return False
-    spoken = set(_compared(" ".join(stretch.text for stretch in stretches if stretch.words)).split())
+    spoken = set(_compared(" ".join(stretch.text for stretch in stretches)).split())
     known = set(_compared(" ".join((title, *authors))).split())
     return len(spoken - known - _BESIDE_TITLES) <= 1
 

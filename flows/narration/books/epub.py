@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.narration.books.archive import Archive, BrokenEntry, resolve
-from flows.narration.books.chapters import Slice, begins, is_title_page
+from flows.narration.books.chapters import Slice, first_words, is_title_page
 from flows.narration.books.headings import by_headings
 from flows.narration.books.markup import Element, Unparsable, find, first, local, parse, words_of
 from flows.narration.books.package import Entry, Package, read_package
@@ -235,7 +235,7 @@ def _named(ones: list[_Chosen], stretches: list[Stretch], package: Package) -> S
     inner = ones[-1].entry
     source = f"{inner.href}#{inner.fragment}" if inner.fragment else inner.href
     title = inner.title or _heading(stretches)
-    piece = Slice(source, title or begins(stretches), inner.href, stretches, spoken=bool(title))
+    piece = Slice(source, title or first_words(stretches), inner.href, stretches, spoken=bool(title))
     titles = dict.fromkeys(one.entry.title for one in ones[:-1] if one.is_part and one.entry.title != inner.title)
     piece.parts = [(title, []) for title in titles]
     said = package.matter.get((inner.href, inner.fragment), frozenset()) | inner.types
@@ -254,7 +254,7 @@ def _unnamed(stretches: list[Stretch], document: Document, package: Package, sli
     """
     title = _heading(stretches)
     piece = Slice(
-        document.href, title or _page_title(document) or begins(stretches), document.href, stretches, spoken=bool(title)
+        document.href, title or _page_title(document) or first_words(stretches), document.href, stretches, spoken=bool(title)
     )
     why = _why(piece, package)
     if document.href == package.navigation:

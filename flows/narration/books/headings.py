@@ -5,7 +5,7 @@ A text with headings → slices, where nothing else tells its chapters.
 import re
 from collections import Counter
 
-from flows.narration.books.chapters import Slice, begins, is_title_page
+from flows.narration.books.chapters import Slice, first_words, is_title_page
 from flows.narration.books.package import Package
 from flows.narration.books.stretches import Stretch
 from flows.narration.books.wellknown import called
@@ -29,7 +29,7 @@ def by_headings(stretches: list[Stretch], href: str, package: Package, name: str
     headings = [stretch for stretch in stretches if stretch.kind is BlockKind.HEADING and not stretch.left]
     counts = Counter(stretch.level for stretch in headings)
     if not headings:
-        return [Slice(href, title or begins(stretches), href, stretches, spoken=False)]
+        return [Slice(href, title or first_words(stretches), href, stretches, spoken=False)]
     level = next((level for level in sorted(counts) if counts[level] > 1), min(counts))
     top = [stretch for stretch in headings if stretch.level == level]
     deeper = [one for one in sorted(counts) if one > level]
@@ -37,7 +37,7 @@ def by_headings(stretches: list[Stretch], href: str, package: Package, name: str
         level = deeper[0]
     slices: list[Slice] = []
     parts: list[tuple[str, list[Stretch]]] = []
-    current = Slice(f"{href}#1", title or begins(stretches), href, spoken=False)
+    current = Slice(f"{href}#1", title or first_words(stretches), href, spoken=False)
     number = 1
     for stretch in stretches:
         begins = stretch.kind is BlockKind.HEADING and not stretch.left and stretch.level <= level

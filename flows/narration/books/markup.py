@@ -9,6 +9,7 @@ import codecs
 import html
 import re
 from collections.abc import Iterator, Sequence
+from html.entities import html5
 
 from lxml import etree
 from lxml.html import HTMLParser
@@ -161,7 +162,7 @@ def _entity(entity: re.Match[str]) -> str:
     """
     if entity[1] in _XML_ENTITIES:
         return entity[0]
-    return html.escape(html.entities.html5[f"{entity[1]};"]) if f"{entity[1]};" in html.entities.html5 else f"&amp;{entity[1]};"
+    return html.escape(html5[f"{entity[1]};"]) if f"{entity[1]};" in html5 else f"&amp;{entity[1]};"
 
 
 def _xml(text: str, *, recover: bool) -> Element:

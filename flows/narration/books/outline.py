@@ -13,7 +13,7 @@ def outline(book: Book, *, cutting: Cutting, model: str, speed: float = 1.0) -> 
     """
     Return the outline as data; equal segments are billed once, so that the total can be less than its chapters.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     distinct: set[str] = set()
     for chapter in book.chapters:
         texts = [segment.text for segment in cut(chapter.prose, cutting=cutting).segments]

@@ -150,6 +150,8 @@ def _level(paragraph: _Paragraph) -> int:
     """
     if len(paragraph.rows) > 3 or sum(len(row.text) for row in paragraph.rows) > _LONGEST:
         return 0
+    if len(paragraph.rows) > 1 and all(_is_entry(row.text) for row in paragraph.rows):
+        return 0
     first = paragraph.first.strip("*_ ")
     if _PARTS.fullmatch(first):
         return 1
@@ -158,21 +160,17 @@ def _level(paragraph: _Paragraph) -> int:
 
 def _contents(body: list[_Paragraph]) -> None:
     """
-    Leave out a table of contents: what is called so with the rows of titles below it, or headings that nothing follows.
+    Leave out a table of contents: what is called so, and the titles below it that come again.
     """
-    for place, paragraph in enumerate(body):
-        if _CONTENTS.fullmatch(paragraph.first) and len(paragraph.rows[0].text) < 40:
-            paragraph.left = "contents"
-            for after in body[place + 1 :]:
-                listed = sum(bool(_is_entry(row.text)) for row in after.rows)
-                if not (after.level and _is_repeated(after, body)) and 2 * listed < max(len(after.rows), 2) + (
-                    len(after.rows) < 2
-                ):
-                    break
-                if after.level and not _is_repeated(after, body):
-                    break
-                after.left, after.level = "contents", 0
-            break
+    place = next((place for place, one in enumerate(body) if len(one.first) < 40 and _CONTENTS.fullmatch(one.first)), None)
+    if place is None:
+        return
+    body[place].left = "contents"
+    for paragraph in body[place + 1 :]:
+        entries = sum(_is_entry(row.text) for row in paragraph.rows)
+        if 2 * entries <= len(paragraph.rows) or (paragraph.level and not _is_repeated(paragraph, body)):
+            return
+        paragraph.left, paragraph.level = "contents", 0
 
 
 def _is_entry(row: str) -> bool:

@@ -186,7 +186,8 @@ def _line(text: str, keys: list[str], place: int) -> int:
             nth += row.startswith("[[")
             if [table] == keys and (not row.startswith("[[") or nth == place):
                 return number
-        elif row.partition("=")[0].strip(" \"'") == (keys or [""])[-1]:
-            if table == ".".join(keys[:-1]) and (len(keys) < 2 or keys[0] != "chapters" or nth == place):
-                return number
+            continue
+        here = row.partition("=")[0].strip(" \"'") == (keys or [""])[-1] and table == ".".join(keys[:-1])
+        if here and (len(keys) < 2 or keys[0] != "chapters" or nth == place):
+            return number
     return 0

@@ -9,80 +9,11 @@ from flows.narration.books.markup import Element, local, numbered, words_of
 from flows.narration.books.numbers import item_numbers
 from flows.narration.books.rules import Seen, Treatment, look, rule_for
 from flows.narration.books.stretches import Stretch, Weaver
+from flows.narration.books.wellknown import GENERIC_TYPES, matter
 from flows.narration.prose import BlockKind, excerpt
 
 _T = Treatment
-LEFT_TYPES = {
-    "cover": "covers", "titlepage": "titlepage", "halftitlepage": "titlepage", "halftitle": "titlepage", "copyright-page": "copyright",
-    "imprint": "copyright", "imprimatur": "copyright", "colophon": "copyright", "other-credits": "copyright", "seriespage": "copyright",
-    "index": "index", "bibliography": "bibliography", "glossary": "glossary", "errata": "errata", "contributors": "thanks",
-    "acknowledgments": "thanks", "acknowledgements": "thanks", "frontmatter": "frontmatter", "backmatter": "backmatter", "z3998:publisher-address": "copyright",
-    "adcard": "advertisement", "promotionalcopy": "advertisement",
-}  # fmt: skip
-"""
-What a book may call a part of itself that a narrator does not read, and the name of the reason.
-"""
-
-KEPT_TYPES = frozenset(
-    [
-        "bodymatter",
-        "chapter",
-        "part",
-        "volume",
-        "division",
-        "subchapter",
-        "prologue",
-        "epilogue",
-        "preface",
-        "foreword",
-        "introduction",
-        "preamble",
-        "dedication",
-        "epigraph",
-        "afterword",
-        "conclusion",
-        "appendix",
-        "z3998:poem",
-        "z3998:fiction",
-        "z3998:drama",
-        "se:short-story",
-    ]
-)
-"""
-What it may call a part that is read, also between parts that are not.
-"""
-
-_SECTIONS = frozenset(
-    [
-        "body",
-        "section",
-        "article",
-        "div",
-        "header",
-        "footer",
-        "main",
-        "aside",
-        "nav",
-        "blockquote",
-        "p",
-        "ol",
-        "ul",
-        "dl",
-        "figure",
-        "table",
-    ]
-)
-_GENERIC = frozenset(("frontmatter", "backmatter"))
-
-
-def matter(types: frozenset[str]) -> tuple[str, bool]:
-    """
-    Return why what has these types is left out ("" where it is not), and whether they say so at all; the specific wins.
-    """
-    if types & KEPT_TYPES and not types & (LEFT_TYPES.keys() - _GENERIC):
-        return "", True
-    specific = sorted(types & (LEFT_TYPES.keys() - _GENERIC)) or sorted(types & _GENERIC)
-    return (LEFT_TYPES[specific[0]], True) if specific else ("", False)
+_SECTIONS = frozenset("body section article div header footer main aside nav blockquote p ol ul dl figure table".split())  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -140,7 +71,7 @@ class Walker:
             self._begin(element, state)
         seen = look(element)
         rule = rule_for(seen)
-        if seen.types and seen.tag in _SECTIONS and state.left in ("", *_GENERIC):
+        if seen.types and seen.tag in _SECTIONS and state.left in ("", *GENERIC_TYPES):
             left, said = matter(seen.types)
             if said:
                 state = replace(state, left=left, sure=not left)

@@ -30,13 +30,74 @@ WHY = {
 Why something is left out, by the name that a plan may bring it in by.
 """
 
+LEFT_TYPES = {
+    "cover": "covers",
+    "titlepage": "titlepage",
+    "halftitlepage": "titlepage",
+    "halftitle": "titlepage",
+    "copyright-page": "copyright",
+    "imprint": "copyright",
+    "imprimatur": "copyright",
+    "colophon": "copyright",
+    "other-credits": "copyright",
+    "seriespage": "copyright",
+    "index": "index",
+    "bibliography": "bibliography",
+    "glossary": "glossary",
+    "errata": "errata",
+    "contributors": "thanks",
+    "acknowledgments": "thanks",
+    "acknowledgements": "thanks",
+    "frontmatter": "frontmatter",
+    "backmatter": "backmatter",
+    "adcard": "advertisement",
+    "promotionalcopy": "advertisement",
+}
+"""
+What a book may call a part of itself (`epub:type`) that a narrator does not read, and the name of the reason.
+"""
+
+GENERIC_TYPES = frozenset(("frontmatter", "backmatter"))
+"""
+Those that what stands within them may contradict.
+"""
+
+KEPT_TYPES = frozenset(
+    (
+        "bodymatter",
+        "part",
+        "volume",
+        "division",
+        "chapter",
+        "subchapter",
+        "prologue",
+        "epilogue",
+        "preface",
+        "foreword",
+        "introduction",
+        "preamble",
+        "dedication",
+        "epigraph",
+        "afterword",
+        "conclusion",
+        "appendix",
+        "z3998:poem",
+        "z3998:fiction",
+        "z3998:drama",
+        "se:short-story",
+    )
+)
+"""
+What it may call a part that is read, also between parts that are not.
+"""
+
 _TITLES = {
     "covers": r"(?:front |back )?cover(?: page)?|表紙|umschlag|couverture|cubierta|copertina",
     "titlepage": r"(?:half[- ]?)?title[- ]?page|half[- ]?title|titelseite|titelblatt|page de titre|portada",
     "copyright": r"(?:un)?copyright\b.*|imprint|impressum|colophon|奥付|版权页?|版權頁?|mentions légales|legal notice|"
     r"about this (?:e-?)?book",
-    "contents": r"(?:table of )?contents|toc|inhalt(?:sverzeichnis)?|sommaire|table des matières|índice|indice|contenido|目次|目录|"
-    r"目錄|list of (?:illustrations|figures|tables|maps)|illustrations",
+    "contents": r"(?:table of )?contents|toc|inhalt(?:sverzeichnis)?|sommaire|table des matières|índice|indice|contenido|"
+    r"目次|目录|目錄|list of (?:illustrations|figures|tables|maps)|illustrations",
     "index": r"(?:general |subject )?index|register|索引",
     "bibliography": r"bibliography|references|works cited|further reading|literatur(?:verzeichnis)?|bibliographie|bibliografía|"
     r"参考文献",
@@ -85,6 +146,17 @@ MOST_WORDS = 3_000
 
 MOST_WORDS_OF_A_FILE = 600
 """Words from which on the name of a file says nothing: many a book is called index.xhtml."""
+
+
+def matter(types: frozenset[str]) -> tuple[str, bool]:
+    """
+    Return why what has these types is left out ("" where it is not), and whether they say so at all; the specific wins.
+    """
+    specific = sorted(types & (LEFT_TYPES.keys() - GENERIC_TYPES))
+    if types & KEPT_TYPES and not specific:
+        return "", True
+    known = specific or sorted(types & GENERIC_TYPES)
+    return (LEFT_TYPES[known[0]], True) if known else ("", False)
 
 
 def guided(types: Iterable[str]) -> str:

@@ -19,10 +19,16 @@ LONG = "<p>It was a dark and stormy night.</p>"
 
 
 def read(tmp_path: Path, epub: Epub, plan: BookPlan | None = None) -> Book:
+    """
+    Write and read a book.
+    """
     return read_book(epub.write(tmp_path / "book.epub"), plan)
 
 
 def told(book: Book) -> dict[str, list[str]]:
+    """
+    Return what is spoken, block by block.
+    """
     return {chapter.title: [block.text for block in chapter.prose.blocks] for chapter in book.chapters}
 
 

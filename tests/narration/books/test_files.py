@@ -53,11 +53,17 @@ Licence to all.
 
 
 def read(path: Path, text: str | bytes) -> Book:
+    """
+    Write and read a book.
+    """
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return read_book(path)
 
 
 def told(book: Book) -> dict[str, list[str]]:
+    """
+    Return what is spoken, block by block.
+    """
     return {chapter.title: [block.text for block in chapter.prose.blocks] for chapter in book.chapters}
 
 
@@ -154,7 +160,8 @@ def test_html(tmp_path: Path) -> None:
     """
     By its headings, with the rules of an EPUB's documents.
     """
-    text = "<!doctype html><html lang=de><title>Mein Buch</title><meta name=author content='Ada'><h1>Eins<h1><p>A<p>B<h1>Zwei</h1>C<br>D"
+    head = "<!doctype html><html lang=de><title>Mein Buch</title><meta name=author content='Ada'>"
+    text = f"{head}<h1>Eins<h1><p>A<p>B<h1>Zwei</h1>C<br>D"
 
     book = read(tmp_path / "b.html", text)
 

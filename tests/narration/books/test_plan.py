@@ -14,6 +14,9 @@ from tests.bookmaking import PIXEL, Epub, page
 
 
 def epub(tmp_path: Path) -> Path:
+    """
+    Write a book with some of everything.
+    """
     pages = {
         "cover.xhtml": page("<p>Front</p>", attributes='epub:type="cover"'),
         "a.xhtml": page("<h1>I</h1><p>First.</p><aside>Box.</aside>"),
@@ -26,6 +29,9 @@ def epub(tmp_path: Path) -> Path:
 
 
 def plan(**said: object) -> BookPlan:
+    """
+    Return a plan that says this.
+    """
     return BookPlan.model_validate(said)
 
 
@@ -55,9 +61,11 @@ def test_a_plan_that_says_everything_comes_back(tmp_path: Path) -> None:
     All keys are written and read.
     """
     whole = plan(
-        title="T", authors=["A", "B"], narrator="N", language="de", publisher="P", date="2026", cover="c.png", profile="acx", depth=2,
+        title="T", authors=["A", "B"], narrator="N", language="de", publisher="P", date="2026",
+        cover="c.png", profile="acx", depth=2,
         ruby="reading", credits={"opening": "Hello.", "closing": False}, sample={"chapter": "x", "start": 1.5, "minutes": 2},
-        voice={"id": "v", "title": "t", "reference": ["a.wav"], "transcript": "…"}, chapters=[{"source": "OPS/a.xhtml", "title": 'q"\\'}],
+        voice={"id": "v", "title": "t", "reference": ["a.wav"], "transcript": "…"},
+        chapters=[{"source": "OPS/a.xhtml", "title": 'q"\\'}],
     )  # fmt: skip
     (tmp_path / "c.png").write_bytes(PIXEL)
     book = read_book(epub(tmp_path), whole.model_copy(update={"depth": None}))
@@ -161,7 +169,7 @@ def test_a_plan_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ("de", ("Ada", "Bo"), "", "T, geschrieben von Ada und Bo, gelesen mit einer synthetischen Stimme.", "Ende."),
         ("fr", ("Ada",), "Nan", "T, écrit par Ada, lu par Nan, avec une voix de synthèse.", "Fin."),
         ("es", ("Ada",), "Nan", "T, escrito por Ada, narrado por Nan, con una voz sintética.", "Fin."),
-        ("ja_JP", ("夏目 漱石",), "", "T。著者、夏目 漱石。合成音声でお送りします。", "終わり。"),
+        ("ja_JP", ("夏目 漱石",), "", "T。著者、夏目 漱石。合成音声による朗読です。", "おわり。"),
         ("fi", (), "", "T, narrated with a synthetic voice.", "The end."),
     ],
 )

@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lxml import etree
@@ -42,7 +43,21 @@ NAMES = {
         "IV. DEATH BY WATER",
         "V. WHAT THE THUNDER SAID",
     ],
-    "idpf-kusamakura-japanese-vertical-writing": ["一", "二", "三", "四", "五", "六", "七", "八", "九", "十", "十一", "十二", "十三"],
+    "idpf-kusamakura-japanese-vertical-writing": [
+        "一",
+        "二",
+        "三",
+        "四",
+        "五",
+        "六",
+        "七",
+        "八",
+        "九",
+        "十",
+        "十一",
+        "十二",
+        "十三",
+    ],
     "developers-reference": [
         "Scope of This Document",
         "Applying to Become a Member",
@@ -69,7 +84,8 @@ GONE = {
     "sherlock-holmes": "//h:head",
     "idpf-wasteland": "//h:head|//h:a[@e:type='noteref']|//h:span[@class='lnum']|//*[@id='frontmatter']|//*[@id='rearnotes']",
     "idpf-kusamakura-japanese-vertical-writing": "//h:head|//h:rt|//h:rp",
-    "developers-reference": "//h:head|//h:a[contains(@class,'footnote-reference')]|//h:aside|//h:pre|//h:span[@class='link-target']",
+    "developers-reference": "//h:head|//h:a[contains(@class,'footnote-reference')]|"
+    "//h:aside|//h:pre|//h:span[@class='link-target']",
 }
 """
 What is not narrated of them, said by XPath.
@@ -77,6 +93,9 @@ What is not narrated of them, said by XPath.
 
 
 def book(name: str) -> Book:
+    """
+    Read one of them.
+    """
     path = BOOKS / f"{name}.epub"
     if not path.exists():
         pytest.skip(f"{path} is not there; BOOKS names another folder")
@@ -84,6 +103,9 @@ def book(name: str) -> Book:
 
 
 def bare(text: str) -> str:
+    """
+    Return the letters of a text: no white space, nothing unseen.
+    """
     return re.sub(r"[\s\u2060\u00ad\ufeff]+", "", text)
 
 
@@ -100,7 +122,7 @@ def otherwise_extracted(name: str) -> str:
             entry = str(Path(package).parent / str(hrefs[reference.get("idref")]))
             if not re.fullmatch(KEPT[name], entry):
                 continue
-            document = etree.fromstring(archive.read(entry), etree.XMLParser(remove_comments=True, remove_pis=True))
+            document: Any = etree.fromstring(archive.read(entry), etree.XMLParser(remove_comments=True, remove_pis=True))
             for element in document.xpath(GONE[name], namespaces=XHTML):
                 parent, before = element.getparent(), element.getprevious()
                 if before is not None:
@@ -118,7 +140,9 @@ def otherwise_extracted(name: str) -> str:
                     if first is not None:
                         first.text = f"{place + 1}. {first.text}"
             for row in document.iter("{*}tr"):
-                for cell in (cell for cell in row[1:] if "".join(row[0].itertext()).strip() or cell is not row[1]):
+                for place, cell in enumerate(row):
+                    if not place or (place == 1 and not "".join(row[0].itertext()).strip()):
+                        continue
                     cell.text = f",{cell.text or ''}"
             texts.append("".join(document.itertext()))
     return "".join(texts)
