@@ -37,6 +37,8 @@ HOMES = {
     "subprocess": {"narration/ffmpeg.py", "studio.py"},
     "pydub": {"narration/reference/normalize.py"},
     "imageio_ffmpeg": {"narration/ffmpeg.py"},
+    "lxml": {"narration/books/markup.py"},
+    "zipfile": {"narration/books/archive.py"},
 }
 """What comes from outside, and the only modules that may import it."""
 
