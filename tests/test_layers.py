@@ -25,9 +25,9 @@ HOMES = {
         "showing.py",
     },
     "fishaudio": {"narration/speech.py"},
-    "subprocess": {"narration/ffmpeg.py", "studio.py"},
+    "subprocess": {"narration/ffmpeg/process.py", "studio.py"},
     "pydub": {"narration/reference/normalize.py"},
-    "imageio_ffmpeg": {"narration/ffmpeg.py"},
+    "imageio_ffmpeg": {"narration/ffmpeg/process.py"},
 }
 """What comes from outside, and the only modules that may import it."""
 
