@@ -3,20 +3,28 @@ Encode narrations as a stream.
 """
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Literal
 
-from flows.narration.ffmpeg.process import encoding_failed, finish, start, url
+from flows.narration.ffmpeg.process import FINISH_SECONDS, encoding_failed, finish, start, url
 from flows.narration.ffmpeg.reading import RAW
 from flows.narration.ffmpeg.tags import metadata, write_comment
 
 Format = Literal["mp3", "wav", "flac", "opus"]
 
-_NOT_PRINTED = ",".join(f"ametadata=mode=delete:key=lavfi.r128.{name}" for name in ("S", "LRA", "LRA.low", "LRA.high"))
+_NAMES = ("S", "LRA", "LRA.low", "LRA.high", "true_peaks_ch0")
+_DELETED = ",".join(f"ametadata=mode=delete:key=lavfi.r128.{name}" for name in _NAMES)
+PRINTED = f"{_DELETED},ametadata=mode=print:file=-"
+"""What follows a meter: what is of no use is not printed."""
+
+NO_PEAK = -120.0
+"""dB of what has no peak."""
+
 # The meter hears a copy: what is encoded stays as it is, to the bit. One filter prints: two would write into one line.
-_HEARD = f"[0:a]asplit=2[kept][copy];[copy]ebur128=metadata=1,{_NOT_PRINTED},ametadata=mode=print:file=-[heard]"
+_HEARD = f"[0:a]asplit=2[kept][copy];[copy]ebur128=metadata=1,{PRINTED}[heard]"
 _NO_LOUDNESS = -70.0  # what the meter says of silence, and before it has heard enough
 
 _ENCODERS: Mapping[Format, tuple[str, ...]] = {
@@ -34,7 +42,7 @@ class Encoder:
     A running ffmpeg that takes mono 16-bit little-endian samples.
 
     When it is done, *momentary* is the loudness at each tenth of a second (LUFS, of 400 ms) and *integrated* that of all of it
-    (LUFS by ITU-R BS.1770-4), if any.
+    (LUFS by ITU-R BS.1770-4), if any; *true_peak* is in dBTP, where the meter was asked for it.
     """
 
     def __init__(self, stream: IO[bytes], log: IO[bytes]) -> None:
@@ -42,6 +50,7 @@ class Encoder:
         self._log = log
         self.momentary: list[float] = []
         self.integrated: float | None = None
+        self.true_peak: float | None = None
 
     def write(self, pcm: bytes) -> None:
         """
@@ -78,6 +87,19 @@ def encoder(
         *(("-b:a", f"{kbps}k") if kbps else ()),
         *("-fflags", "+bitexact", "-flags:a", "+bitexact", "-y", url(target), "-map", "[heard]", "-f", "null", "-"),
     )
+    with running(arguments, target) as made:
+        yield made
+    if comment:
+        write_comment(target, comment)
+
+
+@contextlib.contextmanager
+def running(arguments: tuple[str, ...], *targets: Path, seconds: float = FINISH_SECONDS) -> Iterator[Encoder]:
+    """
+    Run ffmpeg on what is written into it; at the end it has so many *seconds* to finish.
+
+    When the block or ffmpeg fails, ffmpeg is gone and so are its *targets*.
+    """
     # A pipe nobody reads would stop ffmpeg once it is full.
     with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as heard:
         process = start(arguments, log, heard)
@@ -85,13 +107,12 @@ def encoder(
         try:
             made = Encoder(process.stdin, log)
             yield made
-            finish(process, log)
+            finish(process, log, seconds=seconds)
             _read_loudness(heard, made)
-            if comment:
-                write_comment(target, comment)
         except BaseException:
             process.kill()
-            target.unlink(missing_ok=True)
+            for target in targets:
+                target.unlink(missing_ok=True)
             raise
         finally:
             with contextlib.suppress(OSError):
@@ -110,3 +131,5 @@ def _read_loudness(heard: IO[bytes], made: Encoder) -> None:
             made.momentary.append(float(value))
         elif name == b"lavfi.r128.I":
             made.integrated = float(value) if float(value) > _NO_LOUDNESS else None
+        elif name == b"lavfi.r128.true_peak":
+            made.true_peak = max(made.true_peak or NO_PEAK, 20 * math.log10(max(float(value), 1e-9)))

@@ -14,7 +14,7 @@ import imageio_ffmpeg
 from flows.narration.errors import ExitCode, NarrateError
 
 QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error")
-_FINISH_SECONDS = 120.0
+FINISH_SECONDS = 120.0
 _LOWER_PRIORITY = 19
 
 
@@ -57,18 +57,18 @@ def start(arguments: tuple[str, ...], log: IO[bytes], heard: IO[bytes]) -> subpr
     return process
 
 
-def finish(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+def finish(process: subprocess.Popen[bytes], log: IO[bytes], *, seconds: float = FINISH_SECONDS) -> None:
     """
     Close its input and wait for its end; `FfmpegFailed` where it is no good one.
     """
     assert process.stdin is not None  # noqa: S101 - asked for as a pipe
     try:
         process.stdin.close()
-        failed = process.wait(timeout=_FINISH_SECONDS) != 0
+        failed = process.wait(timeout=seconds) != 0
     except BrokenPipeError as error:
         raise encoding_failed(log) from error
     except subprocess.TimeoutExpired as error:
-        raise FfmpegFailed(f"ffmpeg did not finish within {_FINISH_SECONDS:.0f} s.") from error
+        raise FfmpegFailed(f"ffmpeg did not finish within {seconds:.0f} s.") from error
     if failed:
         raise encoding_failed(log)
 

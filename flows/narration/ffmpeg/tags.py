@@ -50,6 +50,7 @@ def write_comment(target: Path, frame: bytes) -> None:
         while tag[place : place + 4].strip(b"\0"):
             place += 10 + int.from_bytes(tag[place + 4 : place + 8], "big")
         if len(tag) - place < len(frame):
+            target.unlink()
             raise FfmpegFailed("ffmpeg left no room for the comment in the tag of the MP3.")
         file.seek(len(header) + place)
         file.write(frame)
