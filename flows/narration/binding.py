@@ -60,7 +60,9 @@ def bind(chapters: Sequence[Mastered], *, book: Book, work: Path, target: Path) 
     with scratch(target.parent) as folder, replacing(target) as temporary:
         listed = folder / "chapters.txt"
         listed.write_text(ffmpeg.chapter_list(marks, sample_rate=SAMPLE_RATE), encoding="utf-8")
-        with ffmpeg.binder(temporary, chapters=listed, tags=tags, language=book.language_code, cover=book.cover) as binder:
+        with ffmpeg.binder(
+            temporary, chapters=listed, sample_rate=SAMPLE_RATE, tags=tags, language=book.language_code, cover=book.cover
+        ) as binder:
             for part in (part for chapter in chapters for part in chapter.parts):
                 _pour(part, work, binder)
     return Bound(starts=starts, samples=samples, unchanged=False)

@@ -7,7 +7,7 @@ ffmpeg open anything else.
 """
 
 from flows.narration.ffmpeg.encoding import Encoder, Format, encoder
-from flows.narration.ffmpeg.masters import FRAME, Chain, binder, chapter_list, hear, masters, meter, picture
+from flows.narration.ffmpeg.finishing import FRAME, Chain, binder, chapter_list, hear, masters, meter, picture
 from flows.narration.ffmpeg.process import FfmpegFailed, executable, printable
 from flows.narration.ffmpeg.reading import (
     MOST_DECODED_BYTES,

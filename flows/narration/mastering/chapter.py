@@ -24,7 +24,7 @@ from flows.narration.mastering.measuring import Levels, measure
 from flows.narration.mastering.naming import deliverable_name
 from flows.narration.mastering.parts import split
 from flows.narration.mastering.profiles import LevelProfile
-from flows.narration.mastering.reel import Reel, survey
+from flows.narration.mastering.reel import Reel, rehearse, survey
 from flows.narration.speech import SAMPLE_RATE
 from flows.narration.takes import TakeStore
 
@@ -184,8 +184,10 @@ def _made(reel: Reel, studio: Studio, mp3: Path, aac: Path, *, tags: dict[str, s
         heard = survey(reel, profile=profile)
     except MasteringFailed as error:
         raise MasteringFailed(f"{name}: {error.fact}", error.next_step) from error
-    gain = _step(profile, loudness=heard.loudness, rms=heard.rms)
     ceiling = profile.highest_peak - BELOW
+    gain = _step(profile, loudness=heard.loudness, rms=heard.rms)
+    if gain <= MOST_GAIN:
+        gain = rehearse(reel, profile=profile, gain=gain, ceiling=ceiling)
     tried: list[tuple[float, float]] = []
     for _ in range(TRIES):
         if gain > MOST_GAIN:

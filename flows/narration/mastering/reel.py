@@ -18,6 +18,11 @@ from flows.narration.mastering.profiles import LevelProfile
 from flows.narration.speech import SAMPLE_RATE
 from flows.narration.takes import TakeStore
 
+EXCERPT_SECONDS = 60
+REHEARSALS = 4
+CLOSE = 0.05
+"""LU that a rehearsal need not find."""
+
 _STEP = round(STEP_SECONDS * SAMPLE_RATE)
 
 
@@ -127,3 +132,42 @@ def survey(reel: Reel, *, profile: LevelProfile) -> Survey:
         raise MasteringFailed("There is nothing to hear in it.", "Listen to the takes; `narrate retake` records them anew.")
     everything.end()
     return Survey(loudness=meter.integrated, rms=everything.rms, first=first.end(), last=last.end())
+
+
+def rehearse(reel: Reel, *, profile: LevelProfile, gain: float, ceiling: float) -> float:
+    """
+    Return the gain that makes of *reel*, limited at *ceiling*, what *gain* would make of it without a limiter.
+
+    How much a limiter takes is tried on about a minute, from all over the part: on a whole chapter it would take too long.
+    """
+    some = _excerpt(reel)
+
+    def loudness(gain: float, *, limited: bool) -> float | None:
+        chain = Chain(gain=gain, ceiling=ceiling, high_pass=profile.high_pass)
+        with ffmpeg.meter(chain, sample_rate=SAMPLE_RATE, limited=limited) as meter:
+            for _, block in some.blocks():
+                meter.write(block.tobytes())
+        return meter.integrated
+
+    raw, found = loudness(0, limited=False), gain
+    for _ in range(REHEARSALS):
+        heard = loudness(found, limited=True)
+        if raw is None or heard is None:
+            break
+        missing = raw + gain - heard
+        found += missing
+        if abs(missing) < CLOSE:
+            break
+    return found
+
+
+def _excerpt(reel: Reel) -> Reel:
+    """
+    Choose pieces evenly until there is enough of them.
+    """
+    whole = sum(reel.lengths.speech)
+    every = max(1, whole // (EXCERPT_SECONDS * SAMPLE_RATE))
+    chosen = range(int(every) // 2, len(reel.pieces), int(every))
+    lengths = Lengths(tuple(reel.lengths.speech[at] for at in chosen), tuple(reel.lengths.pauses[at] for at in chosen))
+    quiet = round(0.5 * SAMPLE_RATE)
+    return Reel(pieces=[reel.pieces[at] for at in chosen], lengths=lengths, store=reel.store, head=quiet, tail=quiet)

@@ -21,6 +21,7 @@ _MP3 = ("-c:a", "libmp3lame", "-id3v2_version", "3")
 _AAC = ("-c:a", "aac", "-aac_coder", "fast", "-f", "adts")
 _EXACT = ("-fflags", "+bitexact", "-flags:a", "+bitexact")
 _PINK = 5.38  # amplitude that anoisesrc needs for pink noise of an RMS of 1, measured
+_LAME_TAKES = ((160, 0.45), (192, 0.266), (224, 0.177))  # dB by which LAME turns down what it encodes, by kbit/s, measured
 _MUX_SECONDS = 900.0
 _PICTURE_SECONDS = 30.0
 _PICTURES: Mapping[bytes, str] = {
@@ -50,26 +51,33 @@ class Chain:
         """
         return f"aformat=sample_fmts=fltp,highpass=f={self.high_pass:g}"
 
-    def graph(self, sample_rate: int) -> str:
+    def voice(self, sample_rate: int) -> str:
+        """
+        The filters of the speech itself, limiter included.
+        """
+        limiter = f"alimiter=limit={self.ceiling:.3f}dB:level=0:attack=5:release=50:latency=1"
+        up = f"aresample={_OVERSAMPLED * sample_rate}"
+        return f"{self.cleaned},volume={self.gain:.4f}dB,{up},{limiter},aresample={sample_rate}"
+
+    def graph(self, sample_rate: int, *, mp3_kbps: int) -> str:
         """
         All of it, as a graph from `[0:a]` to `[mp3]` and `[aac]`.
         """
-        limiter = f"alimiter=limit={self.ceiling:.3f}dB:level=0:attack=5:release=50:latency=1"
+        scale = next((taken for most, taken in _LAME_TAKES if mp3_kbps <= most), 0.0)
         amplitude = _PINK * 10 ** (self.room_tone / 20)
         return (
-            f"[0:a]{self.cleaned},volume={self.gain:.4f}dB,aresample={_OVERSAMPLED * sample_rate},{limiter},"
-            f"aresample={sample_rate}[voice];"
+            f"[0:a]{self.voice(sample_rate)}[voice];"
             f"anoisesrc=color=pink:amplitude={amplitude:.8f}:seed=1:sample_rate={sample_rate}[room];"
-            "[voice][room]amix=duration=first:normalize=0,asplit=2[mp3][aac]"
+            f"[voice][room]amix=duration=first:normalize=0,asplit=2[both][aac];[both]volume={scale}dB[mp3]"
         )
 
 
 @contextlib.contextmanager
-def meter(chain: Chain, *, sample_rate: int) -> Iterator[Encoder]:
+def meter(chain: Chain, *, sample_rate: int, limited: bool = False) -> Iterator[Encoder]:
     """
-    Hear what is written (mono, 16 bits), high-passed as *chain* says, and nothing else.
+    Hear what is written (mono, 16 bits) as it is after the high-pass of *chain*, or *limited*: after its gain and limiter.
     """
-    heard = f"{chain.cleaned},ebur128=metadata=1,{PRINTED}"
+    heard = f"{chain.voice(sample_rate) if limited else chain.cleaned},ebur128=metadata=1,{PRINTED}"
     with running((*RAW, "-ar", str(sample_rate), "-i", "pipe:0", "-af", heard, "-f", "null", "-")) as made:
         yield made
 
@@ -95,7 +103,16 @@ def masters(
     picture = ("-f", "jpeg_pipe", "-i", url(cover)) if cover else ()
     shown = ("-map", "1:v", "-c:v", "copy", "-disposition:v", "attached_pic", "-metadata:s:v", "comment=Cover (front)")
     arguments = (
-        *(*RAW, "-ar", str(sample_rate), "-i", "pipe:0", *picture, "-filter_complex", chain.graph(sample_rate)),
+        *(
+            *RAW,
+            "-ar",
+            str(sample_rate),
+            "-i",
+            "pipe:0",
+            *picture,
+            "-filter_complex",
+            chain.graph(sample_rate, mp3_kbps=mp3_kbps),
+        ),
         *("-map", "[mp3]", *(shown if cover else ()), "-map_metadata", "-1", *named, *_MP3, "-b:a", f"{mp3_kbps}k", *_EXACT),
         *("-f", "mp3", "-y", url(mp3)),
         *("-map", "[aac]", "-map_metadata", "-1", *_AAC, "-b:a", f"{aac_kbps}k", *_EXACT, "-y", url(aac)),
@@ -124,6 +141,7 @@ def binder(
     target: Path,
     *,
     chapters: Path,
+    sample_rate: int,
     tags: Mapping[str, str],
     language: str = "und",
     cover: Path | None = None,
@@ -139,7 +157,8 @@ def binder(
     arguments = (
         *("-f", "aac", "-i", "pipe:0", "-f", "ffmetadata", "-i", url(chapters), *picture, "-map", "0:a", *shown),
         *("-map_metadata", "1", "-map_chapters", "1", *named, "-metadata:s:a:0", f"language={language}", "-c", "copy"),
-        *("-movflags", "+faststart", *_EXACT, "-f", "ipod", "-y", url(target)),
+        # Without a timescale the chapters' track gets one in which a chapter of 153 seconds is too long to be written.
+        *("-movie_timescale", str(sample_rate), "-movflags", "+faststart", *_EXACT, "-f", "ipod", "-y", url(target)),
     )
     with running(arguments, target, seconds=_MUX_SECONDS) as made:
         yield made
