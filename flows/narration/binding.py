@@ -8,14 +8,15 @@ from the frames that were counted, each of `FRAME` samples: no length is ever re
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from flows.narration import ffmpeg
-from flows.narration.assemble import MARK, read_mark
+from flows.narration.assemble import MARK
 from flows.narration.errors import MasteringFailed
 from flows.narration.ffmpeg import FRAME
 from flows.narration.files import replacing, scratch
+from flows.narration.manifest import Record
 from flows.narration.mastering.book import Book
 from flows.narration.mastering.chapter import Mastered, Part, file_digest
 from flows.narration.speech import SAMPLE_RATE
@@ -23,20 +24,24 @@ from flows.narration.speech import SAMPLE_RATE
 SCHEMA = 1
 """Raised when the same chapters are bound differently."""
 
+BOUND = "bound.json"
+"""In the work folder: what is known of the M4B that was bound last."""
+
 _CHUNK = 1_000_000
 
 
-@dataclass(frozen=True)
-class Bound:
+class Bound(Record):
     """
-    An M4B: *starts* tells for each part of each chapter the sample at which its audio begins, *samples* how long it all is.
+    An M4B of *size* bytes: *starts* tells for each part of each chapter the sample at which its audio begins.
 
-    A segment that is at a sample of its MP3 is in the M4B at that sample after its part's start.
+    A segment that is at a sample of its MP3 is in the M4B at that sample after its part's start. *samples* is how long it is.
     """
 
-    starts: tuple[tuple[int, ...], ...]
+    digest: str
+    sha256: str
+    size: int
+    starts: list[list[int]]
     samples: int
-    unchanged: bool
 
     @property
     def seconds(self) -> float:
@@ -50,43 +55,50 @@ def bind(chapters: Sequence[Mastered], *, book: Book, work: Path, target: Path) 
     """
     Bind *chapters*, whose AAC is in *work*, into the M4B *target*, which is whole or as before.
 
-    Raises `MasteringFailed` where the AAC of a chapter is not as it was made.
+    One that is there already, made from the same, stays. Raises `MasteringFailed` where AAC is not as it was made.
     """
-    starts, marks, samples = _marks(chapters)
     digest = bound_digest(chapters, book=book)
-    if read_mark(target) == digest:
-        return Bound(starts=starts, samples=samples, unchanged=True)
+    before = Bound.read(work / BOUND)
+    if before and before.digest == digest and target.is_file() and file_digest(target) == before.sha256:
+        return before
+    starts, marks, samples = _marks(chapters)
     tags = {**book.tags(), "comment": MARK.format(digest=digest)}
-    with scratch(target.parent) as folder, replacing(target) as temporary:
+    with scratch(work) as folder, replacing(target) as temporary:
         listed = folder / "chapters.txt"
         listed.write_text(ffmpeg.chapter_list(marks, sample_rate=SAMPLE_RATE), encoding="utf-8")
         with ffmpeg.binder(
-            temporary, chapters=listed, sample_rate=SAMPLE_RATE, tags=tags, language=book.language_code, cover=book.cover
+            temporary,
+            chapters=listed,
+            sample_rate=SAMPLE_RATE,
+            tags=tags,
+            language=book.language_code,
+            cover=book.cover,
         ) as binder:
             for part in (part for chapter in chapters for part in chapter.parts):
                 _pour(part, work, binder)
-    return Bound(starts=starts, samples=samples, unchanged=False)
+        size, sha256 = temporary.stat().st_size, file_digest(temporary)
+    bound = Bound(digest=digest, sha256=sha256, size=size, starts=starts, samples=samples)
+    bound.write(work / BOUND)
+    return bound
 
 
-def _marks(
-    chapters: Sequence[Mastered],
-) -> tuple[tuple[tuple[int, ...], ...], list[tuple[str, int, int]], int]:
+def _marks(chapters: Sequence[Mastered]) -> tuple[list[list[int]], list[tuple[str, int, int]], int]:
     """
     Where each part begins, the chapters' marks, and how long it all is, in samples of the joined stream.
 
     A part's audio comes a frame after its stream's beginning, as the encoder needs one to start from.
     """
-    starts, begins, at = [], [], 0
+    starts: list[list[int]] = []
+    at = 0
     for chapter in chapters:
         here = []
         for part in chapter.parts:
             here.append(at + FRAME)
             at += part.frames * FRAME
-        starts.append(tuple(here))
-        begins.append(here[0])
-    edges = [0, *begins[1:], at]
-    marks = [(chapter.title, edges[place], edges[place + 1]) for place, chapter in enumerate(chapters)]
-    return tuple(starts), marks, at
+        starts.append(here)
+    edges = [0, *(here[0] for here in starts[1:]), at]
+    marks = [(chapter.title, *edge) for chapter, edge in zip(chapters, pairwise(edges), strict=True)]
+    return starts, marks, at
 
 
 def _pour(part: Part, work: Path, binder: ffmpeg.Encoder) -> None:

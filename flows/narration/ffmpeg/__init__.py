@@ -7,7 +7,7 @@ ffmpeg open anything else.
 """
 
 from flows.narration.ffmpeg.encoding import Encoder, Format, encoder
-from flows.narration.ffmpeg.finishing import FRAME, Chain, binder, chapter_list, hear, masters, meter, picture
+from flows.narration.ffmpeg.finishing import FRAME, Chain, binder, chapter_list, hear, masters, meter, picture, retag
 from flows.narration.ffmpeg.process import FfmpegFailed, executable, printable
 from flows.narration.ffmpeg.reading import (
     MOST_DECODED_BYTES,
@@ -17,7 +17,7 @@ from flows.narration.ffmpeg.reading import (
     refuse_unreadable,
     resample,
 )
-from flows.narration.ffmpeg.tags import MOST_TAG_CHARACTERS
+from flows.narration.ffmpeg.tags import MOST_TAG_CHARACTERS, id3_bytes
 
 __all__ = [
     "FRAME",
@@ -35,10 +35,12 @@ __all__ = [
     "encoder",
     "executable",
     "hear",
+    "id3_bytes",
     "masters",
     "meter",
     "picture",
     "printable",
     "refuse_unreadable",
     "resample",
+    "retag",
 ]

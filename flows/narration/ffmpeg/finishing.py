@@ -3,6 +3,7 @@ Master a stream of samples into MP3 and AAC at once, hear how loud it is, and bi
 """
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal
 from flows.narration.ffmpeg.encoding import PRINTED, Encoder, running
 from flows.narration.ffmpeg.process import run, url
 from flows.narration.ffmpeg.reading import RAW
-from flows.narration.ffmpeg.tags import metadata, write_comment
+from flows.narration.ffmpeg.tags import id3_bytes, metadata, write_comment
 
 FRAME = 1024
 """Samples of an AAC frame; as many come before the first sample of what was encoded."""
@@ -19,6 +20,7 @@ FRAME = 1024
 _OVERSAMPLED = 4  # as BS.1770 has it: peaks between samples are seen to 0.6 dB
 _MP3 = ("-c:a", "libmp3lame", "-id3v2_version", "3")
 _AAC = ("-c:a", "aac", "-aac_coder", "fast", "-f", "adts")
+_SHOWN = ("-map", "1:v", "-c:v", "copy", "-disposition:v", "attached_pic", "-metadata:s:v", "comment=Cover (front)")
 _EXACT = ("-fflags", "+bitexact", "-flags:a", "+bitexact")
 _PINK = 5.38  # amplitude that anoisesrc needs for pink noise of an RMS of 1, measured
 _LAME_TAKES = ((160, 0.45), (192, 0.266), (224, 0.177))  # dB by which LAME turns down what it encodes, by kbit/s, measured
@@ -101,7 +103,6 @@ def masters(
     """
     comment, named = metadata("mp3", tags)
     picture = ("-f", "jpeg_pipe", "-i", url(cover)) if cover else ()
-    shown = ("-map", "1:v", "-c:v", "copy", "-disposition:v", "attached_pic", "-metadata:s:v", "comment=Cover (front)")
     arguments = (
         *(
             *RAW,
@@ -113,7 +114,7 @@ def masters(
             "-filter_complex",
             chain.graph(sample_rate, mp3_kbps=mp3_kbps),
         ),
-        *("-map", "[mp3]", *(shown if cover else ()), "-map_metadata", "-1", *named, *_MP3, "-b:a", f"{mp3_kbps}k", *_EXACT),
+        *("-map", "[mp3]", *(_SHOWN if cover else ()), "-map_metadata", "-1", *named, *_MP3, "-b:a", f"{mp3_kbps}k", *_EXACT),
         *("-f", "mp3", "-y", url(mp3)),
         *("-map", "[aac]", "-map_metadata", "-1", *_AAC, "-b:a", f"{aac_kbps}k", *_EXACT, "-y", url(aac)),
     )
@@ -121,6 +122,28 @@ def masters(
         yield made
     if comment:
         write_comment(mp3, comment)
+
+
+def retag(source: Path, target: Path, *, tags: Mapping[str, str], cover: Path | None = None) -> None:
+    """
+    Copy the MP3 *source* to *target* with other *tags* and *cover*; what is heard stays as it is, to the bit.
+    """
+    comment, named = metadata("mp3", tags)
+    picture = ("-f", "jpeg_pipe", "-i", url(cover)) if cover else ()
+    arguments = (
+        *(*RAW, "-ar", "44100", "-i", "pipe:0", *picture, "-map", "0:a", *(_SHOWN if cover else ()), "-map_metadata", "-1"),
+        *(*named, *_MP3, *_EXACT, "-f", "mp3", "-y", url(target)),
+    )
+    with running(arguments, target) as nothing:
+        nothing.write(bytes(2 * 4410))
+    if comment:
+        write_comment(target, comment)
+    with source.open("rb") as sound, target.open("r+b") as file:
+        size = id3_bytes(file.read(10))
+        sound.seek(id3_bytes(sound.read(10)))
+        file.truncate(size)
+        file.seek(size)
+        shutil.copyfileobj(sound, file)
 
 
 def hear(path: Path, *, format: Literal["mp3", "aac", "mov"]) -> Encoder:

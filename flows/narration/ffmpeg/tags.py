@@ -45,7 +45,7 @@ def write_comment(target: Path, frame: bytes) -> None:
     """
     with target.open("r+b") as file:
         header = file.read(10)
-        tag = file.read(sum((byte & 0x7F) << shift for byte, shift in zip(header[6:], (21, 14, 7, 0), strict=True)))
+        tag = file.read(id3_bytes(header) - len(header))
         place = 0
         while tag[place : place + 4].strip(b"\0"):
             place += 10 + int.from_bytes(tag[place + 4 : place + 8], "big")
@@ -54,3 +54,12 @@ def write_comment(target: Path, frame: bytes) -> None:
             raise FfmpegFailed("ffmpeg left no room for the comment in the tag of the MP3.")
         file.seek(len(header) + place)
         file.write(frame)
+
+
+def id3_bytes(header: bytes) -> int:
+    """
+    Bytes of the ID3 tag at the beginning of a file of which *header* is the first ten; 0 where there is none.
+    """
+    if header[:3] != b"ID3":
+        return 0
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(header[6:10], (21, 14, 7, 0), strict=True))

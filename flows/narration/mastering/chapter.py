@@ -4,11 +4,11 @@ Master a chapter: from its takes to an MP3 that was measured, and the AAC of the
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -48,11 +48,14 @@ class Part(Record):
     """
     A finished MP3 and its AAC; *digest* is of what they were made from, lengths are in samples at `SAMPLE_RATE`.
 
+    *sound* is the digest of what the audio alone was made from, without tags and cover.
+
     *places* is where each piece's speech begins and ends in the MP3; *first* and *last* are the pieces that it holds.
     """
 
     schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
     digest: str
+    sound: str
     title: str
     file: str
     sha256: str
@@ -135,36 +138,54 @@ def _part(chapter: Chapter, studio: Studio, place: range, *, part: int) -> tuple
         name = deliverable_name(title, suffix=".mp3")
     pieces = chapter.pieces[place.start : place.stop]
     tags = studio.book.chapter_tags(title, chapter.number)
-    digest = part_digest(pieces, studio=studio, tags=tags)
-    known = studio.work / f"{digest}.json"
+    sound = sound_digest(pieces, studio=studio)
+    digest = part_digest(sound, book=studio.book, tags=tags)
+    known = studio.work / f"{sound[:32]}-{digest[:32]}.json"
     before = Part.read(known)
     if before and before.file == name and _is_whole(before, studio):
         return before, True
+    named = {"digest": digest, "sound": sound, "title": title, "file": name, "first": place.start, "last": place.stop - 1}
+    tags["comment"] = MARK.format(digest=digest)
+    made = _retagged(named, studio, tags) or _recorded(pieces, named, studio, tags)
+    made.write(known)
+    return made, False
+
+
+def _retagged(named: dict[str, Any], studio: Studio, tags: dict[str, str]) -> Part | None:
+    """
+    Make a part from one that sounds the same and has other tags or another name, where there is one.
+    """
+    for path in sorted(studio.work.glob(f"{named['sound'][:32]}-*.json")):
+        other = Part.read(path)
+        if other and _is_whole(other, studio):
+            with replacing(studio.folder / named["file"]) as mp3:
+                ffmpeg.retag(studio.folder / other.file, mp3, tags=tags, cover=studio.book.cover)
+                file = {"sha256": file_digest(mp3), "size": mp3.stat().st_size}
+            return other.model_copy(update=named | file)
+    return None
+
+
+def _recorded(pieces: Sequence[Piece], named: dict[str, Any], studio: Studio, tags: dict[str, str]) -> Part:
     reel = Reel.of(pieces, store=studio.store, sound=studio.sound)
+    stream = f"{named['sound']}.aac"
     with ExitStack() as stack:
-        mp3 = stack.enter_context(replacing(studio.folder / name))
-        aac = stack.enter_context(replacing(studio.work / f"{digest}.aac"))
-        made = _made(reel, studio, mp3, aac, tags={**tags, "comment": MARK.format(digest=digest)}, name=name)
-        kept = Part(
-            digest=digest,
-            title=title,
-            file=name,
+        mp3 = stack.enter_context(replacing(studio.folder / named["file"]))
+        aac = stack.enter_context(replacing(studio.work / stream))
+        made = _made(reel, studio, mp3, aac, tags=tags, name=named["file"])
+        return Part(
+            **named,
             sha256=file_digest(mp3),
             size=mp3.stat().st_size,
-            aac=f"{digest}.aac",
+            aac=stream,
             aac_sha256=file_digest(aac),
             frames=count_frames(aac),
             samples=made.reel.samples,
-            first=place.start,
-            last=place.stop - 1,
             places=made.reel.places(),
             levels=made.levels,
             gain=round(made.gain, 3),
             peaks=made.contour.peaks,
             momentary=made.contour.momentary,
         )
-    kept.write(known)
-    return kept, False
 
 
 @dataclass(frozen=True)
@@ -263,18 +284,36 @@ def _encode(reel: Reel, studio: Studio, mp3: Path, aac: Path, *, chain: Chain, t
             encoder.write(block.tobytes())
 
 
-def part_digest(pieces: Sequence[Piece], *, studio: Studio, tags: dict[str, str]) -> str:
+def sound_digest(pieces: Sequence[Piece], *, studio: Studio) -> str:
+    """
+    Digest (SHA-256, hex) of all that the audio of a part is made from.
+    """
+    pauses = [studio.sound.pause(piece.joint) for piece in pieces[:-1]]
+    recipe = {
+        "schema": SCHEMA,
+        "takes": [piece.take for piece in pieces],
+        "pauses": pauses,
+        "profile": studio.profile.model_dump(exclude={"name"}),
+    }
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def part_digest(sound: str, *, book: Book, tags: dict[str, str]) -> str:
     """
     Digest (SHA-256, hex) of all that a part is made from.
     """
-    recipe = {
-        "schema": SCHEMA,
-        "pieces": [(piece.take, studio.sound.pause(piece.joint)) for piece in pieces],
-        "profile": studio.profile.model_dump(exclude={"name"}),
-        "tags": tags,
-        "cover": file_digest(studio.book.cover) if studio.book.cover else None,
-    }
+    recipe = {"sound": sound, "tags": tags, "cover": file_digest(book.cover) if book.cover else None}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def tidy(work: Path, parts: Iterable[Part]) -> None:
+    """
+    Remove from *work* what belongs to none of *parts*.
+    """
+    kept = {name for part in parts for name in (part.aac, f"{part.sound[:32]}-{part.digest[:32]}.json")}
+    for path in (*work.glob("*.aac"), *work.glob("*-*.json")):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _is_whole(part: Part, studio: Studio) -> bool:

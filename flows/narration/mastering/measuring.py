@@ -178,10 +178,7 @@ def bit_rates(path: Path) -> list[int]:
     """
     sizes: dict[int, int] = {}
     with path.open("rb") as file:
-        head = file.read(10)
-        tagged = head[:3] == b"ID3"
-        at = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)) if tagged else 0
-        file.seek(at)
+        file.seek(ffmpeg.id3_bytes(file.read(10)))
         left = b""
         while more := file.read(_CHUNK):
             data = left + more
