@@ -57,6 +57,8 @@ def bind(chapters: Sequence[Mastered], *, book: Book, work: Path, target: Path) 
 
     One that is there already, made from the same, stays. Raises `MasteringFailed` where AAC is not as it was made.
     """
+    if not chapters:
+        raise MasteringFailed("There is nothing to bind.", "Master a chapter first.")
     digest = bound_digest(chapters, book=book)
     before = Bound.read(work / BOUND)
     if before and before.digest == digest and target.is_file() and file_digest(target) == before.sha256:

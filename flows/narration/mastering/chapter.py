@@ -122,6 +122,8 @@ def master(chapter: Chapter, studio: Studio) -> Mastered:
     The files of before stay where one of them misses the profile: `MasteringFailed` tells by which number. `TakeDamaged` tells
     of a take that must be recorded anew. May run for several chapters at once, in threads.
     """
+    if not chapter.pieces:
+        raise MasteringFailed(f"The chapter “{chapter.title}” has nothing that is spoken.", "Leave it out of the book.")
     ranges = split(chapter.pieces, store=studio.store, sound=studio.sound, minutes=studio.profile.minutes)
     parts, unchanged = [], True
     for count, place in enumerate(ranges, start=1):
