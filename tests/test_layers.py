@@ -34,9 +34,9 @@ HOMES = {
     "standardwebhooks": {"webhook.py"},
     "watchfiles": {"watch.py"},
     "fishaudio": {"narration/speech.py"},
-    "subprocess": {"narration/ffmpeg.py", "studio.py"},
+    "subprocess": {"narration/ffmpeg/process.py", "studio.py"},
     "pydub": {"narration/reference/normalize.py"},
-    "imageio_ffmpeg": {"narration/ffmpeg.py"},
+    "imageio_ffmpeg": {"narration/ffmpeg/process.py"},
     "lxml": {"narration/books/markup.py"},
     "zipfile": {"narration/books/archive.py"},
 }
