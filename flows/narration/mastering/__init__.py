@@ -3,7 +3,7 @@ Takes → finished chapters: one constant gain, room tone, limited peaks, MP3 an
 """
 
 from flows.narration.mastering.book import Book, Chapter
-from flows.narration.mastering.chapter import Mastered, Part, Studio, master, tidy
+from flows.narration.mastering.chapter import Mastered, Part, Studio, master, standing, tidy
 from flows.narration.mastering.measuring import Levels, measure
 from flows.narration.mastering.naming import deliverable_name, plain_name
 from flows.narration.mastering.parts import cut_sample, split
@@ -25,5 +25,6 @@ __all__ = [
     "measure",
     "plain_name",
     "split",
+    "standing",
     "tidy",
 ]

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from flows.narration import ffmpeg
 from flows.narration.assemble import MARK, Piece, Sound
 from flows.narration.contour import Contour
-from flows.narration.errors import MasteringFailed
+from flows.narration.errors import MasteringFailed, NarrateError
 from flows.narration.ffmpeg import Chain
 from flows.narration.files import replacing
 from flows.narration.manifest import Record
@@ -133,7 +133,37 @@ def master(chapter: Chapter, studio: Studio) -> Mastered:
     return Mastered(title=chapter.title, number=chapter.number, parts=tuple(parts), unchanged=unchanged)
 
 
-def _part(chapter: Chapter, studio: Studio, place: range, *, part: int) -> tuple[Part, bool]:
+def standing(chapter: Chapter, studio: Studio) -> Mastered | None:
+    """
+    Return *chapter* as it is there already, made from the same takes and settings; `None` where anything is to be made.
+
+    The takes themselves may be gone, but for those of a chapter that had to be split.
+    """
+    ranges = [range(len(chapter.pieces))]
+    if _standing(chapter, studio, ranges[0], part=0) is None:
+        try:
+            ranges = split(chapter.pieces, store=studio.store, sound=studio.sound, minutes=studio.profile.minutes)
+        except (NarrateError, OSError):
+            return None
+    parts = []
+    for count, place in enumerate(ranges, start=1):
+        part = _standing(chapter, studio, place, part=count if len(ranges) > 1 else 0)
+        if part is None:
+            return None
+        parts.append(part)
+    return Mastered(title=chapter.title, number=chapter.number, parts=tuple(parts), unchanged=True)
+
+
+def _standing(chapter: Chapter, studio: Studio, place: range, *, part: int) -> Part | None:
+    name, known, _, _ = _named(chapter, studio, place, part=part)
+    before = Part.read(known)
+    return before if before and before.file == name and _is_whole(before, studio) else None
+
+
+def _named(chapter: Chapter, studio: Studio, place: range, *, part: int) -> tuple[str, Path, dict[str, Any], dict[str, str]]:
+    """
+    Return a part's file name, where it is written down, what is known of it beforehand, and its tags.
+    """
     title = f"{chapter.title} (part {part})" if part else chapter.title
     name = deliverable_name(chapter.title, suffix=".mp3", number=chapter.number, count=studio.book.chapters, part=part)
     if part and chapter.number is None:
@@ -143,11 +173,17 @@ def _part(chapter: Chapter, studio: Studio, place: range, *, part: int) -> tuple
     sound = sound_digest(pieces, studio=studio)
     digest = part_digest(sound, book=studio.book, tags=tags)
     known = studio.work / f"{sound[:32]}-{digest[:32]}.json"
+    named = {"digest": digest, "sound": sound, "title": title, "file": name, "first": place.start, "last": place.stop - 1}
+    tags["comment"] = MARK.format(digest=digest)
+    return name, known, named, tags
+
+
+def _part(chapter: Chapter, studio: Studio, place: range, *, part: int) -> tuple[Part, bool]:
+    name, known, named, tags = _named(chapter, studio, place, part=part)
     before = Part.read(known)
     if before and before.file == name and _is_whole(before, studio):
         return before, True
-    named = {"digest": digest, "sound": sound, "title": title, "file": name, "first": place.start, "last": place.stop - 1}
-    tags["comment"] = MARK.format(digest=digest)
+    pieces = chapter.pieces[place.start : place.stop]
     made = _retagged(named, studio, tags) or _recorded(pieces, named, studio, tags)
     made.write(known)
     return made, False
