@@ -137,7 +137,7 @@ class Production:
         """
         self.voice = entry
         self._host = host
-        self._key_of = _key_of(voice, delivery=self.order.delivery, host=host)
+        self._key_of = key_by(voice, delivery=self.order.delivery, host=host)
         survey, sound = self.order.survey, self.order.sound
         self._making = making(survey.root, sound=sound, artist=entry.title, key_of=self._key_of)
         plans = planned(survey, out=self.order.out, sound=sound, artist=entry.title, key_of=self._key_of)
@@ -367,7 +367,10 @@ class Production:
                 memory.write(self.order.out)
 
 
-def _key_of(voice: Voice | InlineReference, *, delivery: Delivery, host: str) -> Callable[[str], str]:
+def key_by(voice: Voice | InlineReference, *, delivery: Delivery, host: str) -> Callable[[str], str]:
+    """
+    Return what names takes: text as sent to the key of its take.
+    """
     name = voice_key(voice)
     return lambda text: take_key(text, voice=name, delivery=delivery, host=host)
 
