@@ -4,165 +4,34 @@ One run over one book: its chapters are the scripts, and mastered files and an M
 Chapters come from the book, never from the audio that was made: one that failed leaves the book unbound.
 """
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from flows.narration import books, cost, deliverables, entries, ffmpeg
-from flows.narration.assemble import Piece, read_mark
+from flows.narration import deliverables, entries, ffmpeg
+from flows.narration.assemble import Piece
 from flows.narration.binding import Bound, bind
-from flows.narration.books import BookPlan, Origin
 from flows.narration.contour import Contour
 from flows.narration.deliverables import BOOK, BookFile, ChapterEntry
+from flows.narration.edition import SAMPLE, BookOrder, m4b_name
 from flows.narration.errors import UsageError
 from flows.narration.files import replacing
 from flows.narration.manifest import ScriptEntry, VoiceEntry
 from flows.narration.mastering import (
     Chapter,
-    LevelProfile,
     Mastered,
     Studio,
     cut_sample,
-    deliverable_name,
     master,
-    plain_name,
     standing,
     tidy,
 )
 from flows.narration.mastering.book import Book as Tagged
-from flows.narration.plan import Planned, Reading, Survey, Text
-from flows.narration.production import Order, Production, key_by
-from flows.narration.prose import Prose, plain
-from flows.narration.scripts import LeftOut, Script
-from flows.narration.segments import Cutting, cut
+from flows.narration.plan import Planned, Reading
+from flows.narration.production import Production, key_by
 from flows.narration.speech import SAMPLE_RATE, InlineReference, Voice
-from flows.narration.unchanged import Made, Memory
+from flows.narration.unchanged import Made
 
 WORK = ".work"
 """In a book's folder: the AAC of its chapters, and what is known of them."""
-
-OPENING, CLOSING, SAMPLE = "Opening credits", "Closing credits", "Sample"
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """
-    What becomes a file of its own: a chapter, or credits, which have neither *number* nor *source*.
-    """
-
-    name: str
-    title: str
-    number: int | None
-    prose: Prose
-    source: str = ""
-    origins: tuple[Origin | None, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class BookOrder(Order):
-    """
-    What a run over a book was asked to make; *source* is the book's path, *out* the folder of its own.
-    """
-
-    source: Path
-    book: books.Book
-    plan: BookPlan
-    profile: LevelProfile
-    spoken: tuple[Spoken, ...]
-
-
-def read(source: Path, plan: BookPlan, *, encoding: str | None, cutting: Cutting) -> tuple[books.Book, Cutting]:
-    """
-    Read a book, and take its language for the cutting where none was asked for.
-    """
-    book = books.read_book(source, plan, encoding=encoding)
-    known = book.language.replace("_", "-")
-    try:
-        return book, cutting if cutting.language != Cutting().language or not known else Cutting(
-            **{**cutting.model_dump(include=set(Cutting.model_fields)), "language": known}
-        )
-    except ValueError:  # a book may call its language what it likes
-        return book, cutting
-
-
-def folder_of(book: books.Book, out: Path) -> Path:
-    """
-    Name a book's folder below *out*: `Author - Title`.
-    """
-    authors = ", ".join(book.authors)
-    return out / plain_name(f"{authors} - {book.title}" if authors else book.title)
-
-
-def spoken(book: books.Book, plan: BookPlan) -> tuple[Spoken, ...]:
-    """
-    All that is spoken of a book, in order, credits among it.
-    """
-    chapters = [
-        Spoken(chapter.name, chapter.title, number, chapter.prose, chapter.source, chapter.origins)
-        for number, chapter in enumerate(book.chapters, 1)
-    ]
-    names = {chapter.name for chapter in chapters}
-    first, last = books.opening(book, plan), books.closing(book, plan)
-    before = [_credits(OPENING, first, names)] if first else []
-    after = [_credits(CLOSING, last, names)] if last else []
-    return (*before, *chapters, *after)
-
-
-def _credits(title: str, text: str, names: set[str]) -> Spoken:
-    name = title.lower().replace(" ", "-")
-    while name in names:
-        name += "-"
-    return Spoken(name, title, None, plain(text))
-
-
-def survey(source: Path, parts: Sequence[Spoken], book: books.Book, *, cutting: Cutting) -> Survey:
-    """
-    Cut all that is spoken of a book.
-    """
-    left = tuple(LeftOut(f"{one.title} ({one.href})", f"{one.why}. {one.how}") for one in book.left_out)
-    readings = tuple(_reading(source, part, track, cutting) for track, part in enumerate(parts, 1))
-    return Survey(root=source.parent, readings=readings, left_out=left, memory=Memory(cutting=""))
-
-
-def _reading(source: Path, part: Spoken, track: int, cutting: Cutting) -> Reading:
-    pieces = cut(part.prose, cutting=cutting)
-    notes = [note.what for note in (*part.prose.notes, *pieces.notes)]
-    text = Text(title=part.title, notes=notes, segments=pieces.segments)
-    digest = hashlib.sha256("\n\n".join(block.text for block in part.prose.blocks).encode()).hexdigest()
-    size = sum(cost.billed_bytes(segment.text) for segment in pieces.segments)
-    script = Script(part.name, source.parent, deliverable_name(part.title, suffix=".mp3"))
-    return Reading(script, digest, part.title, track, notes, len(pieces.segments), size, lambda: text)
-
-
-def refuse_another_s(order: BookOrder) -> None:
-    """
-    Raise `UsageError` where another book, or somebody else's file, stands where this one's are to be.
-    """
-    before = BookFile.read(order.out / BOOK)
-    if before and before.identifier != order.book.identifier and before.source != order.source.name:
-        raise UsageError(
-            f"{order.out} holds another book of that name ({before.source}).",
-            "Give another --out, or another title in book.toml.",
-        )
-    count = len(order.book.chapters)
-    names = [deliverable_name(one.title, suffix=".mp3", number=one.number, count=count) for one in order.spoken]
-    for name in (*names, f"{SAMPLE}.mp3", m4b_name(order.book)):
-        target = order.out / name
-        if target.exists() and read_mark(target) is None:
-            raise UsageError(f"{target} was not made here and would be overwritten.", "Move it away, or give another --out.")
-    folded: dict[str, str] = {}
-    for name in names:
-        other = folded.setdefault(name.casefold(), name)
-        if other is not name:
-            raise UsageError(f"Two chapters would be called {name}.", "Give one of them another title in book.toml.")
-
-
-def m4b_name(book: books.Book) -> str:
-    """
-    Name the bound book.
-    """
-    return deliverable_name(book.title, suffix=".m4b")
 
 
 class BookProduction(Production):

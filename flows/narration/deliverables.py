@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from flows.narration.binding import Bound
 from flows.narration.manifest import Record, VoiceEntry
-from flows.narration.mastering import LevelProfile, Levels, Mastered, Part
+from flows.narration.mastering import LevelProfile, Levels, Mastered
 from flows.narration.mastering.chapter import file_digest
 from flows.narration.plan import Planned
 from flows.narration.report import counted, escaped
@@ -180,21 +180,23 @@ def take_away(folder: Path, before: BookFile | None, after: BookFile) -> None:
             path.unlink()
 
 
-def levels_table(entries: Sequence[tuple[Mastered, Part]], profile: LevelProfile) -> str:
+def levels_table(entries: Sequence[FileEntry], profile: LevelProfile) -> str:
     """
     Show as Markdown what was measured on each file beside what the profile asks for.
     """
     lines = [
-        f"Measured on the encoded files, against the level profile **{escaped(profile.name)}**.",
+        f"Measured on the files as encoded, against the level profile **{escaped(profile.name)}**.",
         "",
-        "| file | minutes | loudness, LUFS | RMS, dBFS | peak, dBFS | true peak, dBTP | noise floor, dBFS | head, s | tail, s |",
+        "| file | minutes | loudness, LUFS | RMS, dBFS | peak, dBFS | true peak, dBTP | floor, dBFS | head, s | tail, s |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for _, part in entries:
-        levels = part.levels
+    for one in entries:
+        levels = one.levels
+        if levels is None:
+            continue
         loud = "" if levels.loudness is None else f"{levels.loudness:.1f}"
         lines.append(
-            f"| {escaped(part.file)} | {levels.seconds / 60:.2f} | {loud} | {levels.rms:.1f} | {levels.peak:.1f} "
+            f"| {escaped(one.file)} | {levels.seconds / 60:.2f} | {loud} | {levels.rms:.1f} | {levels.peak:.1f} "
             f"| {levels.true_peak:.1f} | {levels.noise_floor:.1f} | {levels.head:.2f} | {levels.tail:.2f} |"
         )
     return "\n".join(lines) + "\n"

@@ -10,6 +10,7 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.narration.errors import UsageError
+from flows.narration.forms import without_null
 
 _Text = Annotated[str, Field(max_length=5_000)]
 _Wording = _Text | bool
@@ -20,7 +21,7 @@ class _Strict(BaseModel):
     Nothing is changed, and nothing unknown passes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=without_null)
 
 
 class ChapterPlan(_Strict):
