@@ -13,7 +13,7 @@ from flows.narration.books.headings import by_headings
 from flows.narration.books.markup import Element, Unparsable, find, first, local, parse, words_of
 from flows.narration.books.package import Entry, Package, read_package
 from flows.narration.books.plan import BookPlan
-from flows.narration.books.rules import look, rule_for
+from flows.narration.books.rules import look, opens_block, rule_for
 from flows.narration.books.stretches import Stretch
 from flows.narration.books.walk import Walker
 from flows.narration.books.wellknown import called, filed, guided
@@ -91,7 +91,7 @@ def _targets(documents: list[Document]) -> dict[str, frozenset[str]]:
     for document in documents:
         for link in find(document.root, "a"):
             href = link.get("href") or ""
-            if "#" not in href or len(words_of(link)) > 8:
+            if "#" not in href or len(words_of(link)) > 8 or opens_block(link):
                 continue
             parent = link.getparent()
             marks = (link, parent) if parent is not None and local(parent) == "sup" else (link,)

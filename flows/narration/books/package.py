@@ -212,6 +212,8 @@ def _spine(archive: Archive, place: str, root: Element, manifest: dict[str, _Ite
             archive.warnings.append(f"{item.href} is in the spine but not in the book.")
         elif item.href in seen:
             archive.warnings.append(f"{item.href} is in the spine twice; it is read once.")
+        elif item.media.partition("/")[0] in ("image", "audio", "video", "font") and "svg" not in item.media:
+            archive.warnings.append(f"{item.href} is in the spine but is no document ({item.media}).")
         elif (reference.get("linear") or "").lower() == "no":
             package.aside.append(item.href)
         else:

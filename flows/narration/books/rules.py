@@ -77,6 +77,7 @@ class Rule(NamedTuple):
 _NUMBER = re.compile(r"\W*(?:p|pg|page|s|seite)?\W*(?:\d{1,5}|[ivxlcdm]{1,9})\W*", re.IGNORECASE)
 _MARK = re.compile(r"[\[(]?(?:\d{1,4}|[*∗†‡§¶#]{1,4}|[a-z])[\])]?", re.IGNORECASE)
 _SIGN = re.compile(r"[\[(].*[\])]|[*∗†‡§¶]+")
+_NUMBERING = re.compile(r"[\W\d_]*(?:[ivxlc]{1,8}|page|chapter)?[\W\d_]*", re.IGNORECASE)
 _NOTES = ("footnote", "footnotes", "endnote", "endnotes", "rearnote", "rearnotes")
 _NOTE_CLASSES = ("footnote", "footnotes", "endnote", "endnotes", "rearnotes", "footnote-list", "footnotetext")
 _CODE_CLASSES = (
@@ -215,23 +216,55 @@ def _is_noteref(seen: Seen) -> bool:
     if link is None or "#" not in (link.get("href") or "") or not _MARK.fullmatch(text) or "://" in (link.get("href") or ""):
         return False
     raised = seen.tag == "sup" or any(local(part) == "sup" for part in seen.element)
-    return (
-        raised
-        or bool(_SIGN.fullmatch(text))
-        or seen.called("noteref", "footnote-reference", "fnref", "footnote-ref", "fnanchor")
-    )
+    before = _text_before(link)
+    glued = bool(before) and not before[-1].isspace() and before[-1] not in "([{/-–—"
+    named = seen.called("noteref", "footnote-reference", "fnref", "footnote-ref", "fnanchor")
+    return raised or glued or named or bool(_SIGN.fullmatch(text))
+
+
+def opens_block(element: Element) -> bool:
+    """
+    Tell whether no text stands before an element in its block.
+    """
+    return not _text_before(element).strip()
+
+
+def _text_before(element: Element) -> str:
+    """
+    Return the last piece of text before an element in its block, "" where it begins its block.
+    """
+    while local(element) not in _BLOCKS:
+        before, parent = element.getprevious(), element.getparent()
+        while before is not None:
+            if local(before) in _BLOCKS | {"br"}:
+                return before.tail or ""
+            if text := before.tail or "".join(map(str, before.itertext())):
+                return text
+            before = before.getprevious()
+        if parent is None:
+            break
+        if parent.text:
+            return parent.text
+        element = parent
+    return ""
 
 
 def _is_contents(seen: Seen) -> bool:
     """
-    Tell whether a list has nothing but links into the book.
+    Tell whether a list or a table has nothing but links into the book, and the numbers of what they lead to.
     """
-    if seen.tag not in ("ol", "ul") or "href" not in {name for part in seen.element.iter("{*}a") for name in part.attrib}:
+    if seen.tag not in ("ol", "ul", "dl", "table") or "href" not in {
+        name for part in seen.element.iter("{*}a") for name in part.attrib
+    }:
         return False
     links = [part for part in seen.element.iter() if local(part) == "a"]
     inner = all("://" not in (link.get("href") or "") and not (link.get("href") or "").startswith("mailto:") for link in links)
-    items = sum(local(part) == "li" for part in seen.element.iter())
-    return items > 1 and inner and words_of(seen.element).replace(" ", "") == "".join(map(words_of, links)).replace(" ", "")
+    if len(links) < 2 or not inner:
+        return False
+    within = {part for link in links for part in link.iter()}
+    beside = [part.text or "" for part in seen.element.iter() if part not in within]
+    beside += [part.tail or "" for part in seen.element.iterdescendants() if part not in within or part in links]
+    return all(_NUMBERING.fullmatch(text) for text in beside)
 
 
 def _is_code(seen: Seen) -> bool:
@@ -269,7 +302,12 @@ RULES: tuple[Rule, ...] = (
     Rule("hidden", "What is hidden (hidden, aria-hidden, display: none) is left out and noted.", _is_hidden, _T.NOTED),
     Rule("number", "The numbers of pages and lines are dropped.", _is_number, _T.MUTE),
     Rule("address", "An address printed behind its link is dropped.", lambda s: s.called("link-target"), _T.MUTE),
-    Rule("noteref", "The mark of a note is dropped.", _is_noteref, _T.MUTE),
+    Rule(
+        "noteref",
+        "The mark of a note is dropped: so called, or a raised, bracketed or glued sign that links within the book.",
+        _is_noteref,
+        _T.MUTE,
+    ),
     Rule(
         "backlink",
         "A link from a note back to its mark is dropped.",
@@ -287,7 +325,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "contents",
-        "A table of contents is left out: so called, or a list of nothing but links into the book.",
+        "A table of contents is left out: so called, or a list or table of nothing but links into the book.",
         lambda s: s.tag == "nav" or s.says("toc", "toc-brief", "landmarks", "loi", "lot", "lov", "loa") or _is_contents(s),
         _T.LEFT,
     ),
