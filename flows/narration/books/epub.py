@@ -248,11 +248,7 @@ def _named(ones: list[_Chosen], stretches: list[Stretch], package: Package) -> S
     titles = dict.fromkeys(one.entry.title for one in ones[:-1] if one.is_part and one.entry.title != inner.title)
     piece.parts = [(title, []) for title in titles]
     said = package.matter.get((inner.href, inner.fragment), frozenset()) | inner.types
-    if (
-        why := guided(sorted(said))
-        or called(piece.title, piece.words)
-        or ("" if inner.fragment else filed(inner.href, piece.words))
-    ):
+    if why := guided(sorted(said)) or called(piece.title, piece.words):
         piece.leave(why)
     elif is_title_page(stretches, package.title, package.authors):
         piece.leave("titlepage")

@@ -76,7 +76,7 @@ class Weaver:
                 at = self._put(token[0])
                 before = self.runs[-1] if self.runs else None
                 if before and before.node == node and before.offset - before.at == token.start() - at:
-                    self.runs[-1] = before._replace(length=at + len(token[0]) - before.at)
+                    self.runs[-1] = Run(before.at, at + len(token[0]) - before.at, node, before.offset)
                 else:
                     self.runs.append(Run(at, len(token[0]), node, token.start()))
 
