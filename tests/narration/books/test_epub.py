@@ -412,6 +412,29 @@ def test_an_empty_book_is_refused(tmp_path: Path, body: str) -> None:
         read(tmp_path, Epub({"a.xhtml": page(body)}, nav=[]))
 
 
+def test_names_that_do_not_say_they_are_utf_8(tmp_path: Path) -> None:
+    """
+    As some tools write them; and an entry with a lock of the zip file's own is refused.
+    """
+    path = Epub({"é.xhtml": page("<h1>One</h1><p>A.</p>")}, nav=[("One", "é.xhtml")]).write(tmp_path / "book.epub")
+    data = path.read_bytes()
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        parts = data.split(mark)
+        data = mark.join(
+            part[: flags - 4] + b"\x00\x00" + part[flags - 2 :] if place else part for place, part in enumerate(parts)
+        )
+    path.write_bytes(data)
+
+    assert told(read_book(path)) == {"One": ["One", "A."]}
+
+    parts = data.split(b"PK\x01\x02")
+    path.write_bytes(
+        b"PK\x01\x02".join(part[:4] + b"\x01\x00" + part[6:] if place else part for place, part in enumerate(parts))
+    )
+    with pytest.raises(UsageError, match="is encrypted"):
+        read_book(path)
+
+
 def test_duplicated_entries_are_told(tmp_path: Path) -> None:
     """
     The last one is read, as unzip does.
