@@ -235,6 +235,10 @@ BROKEN: dict[str, tuple[dict, str]] = {  # type: ignore[type-arg]
     "a fragment that is not there": ({"nav": [("One", "a.xhtml#x"), ("Two", "b.xhtml")]}, "which is not there"),
     "a document twice": ({"spine": ["a.xhtml", "b.xhtml", "a.xhtml"]}, "spine twice"),
     "no spine": ({"spine": []}, "no spine"),
+    "a package that lists nothing": (
+        {"files": {"OPS/package.opf": "<package><metadata/>", "OPS/nav.xhtml": None, "OPS/b2.xhtml": None}},
+        "or by their names",
+    ),
     "no navigation": ({"files": {"OPS/nav.xhtml": None}}, "navigation, is missing"),
     "tag soup": (
         {"files": {"OPS/a.xhtml": "<html><head><title/></head><body><h1>One</h1><p>First.<br><a id='x'/></body>"}},

@@ -2,11 +2,13 @@
 Books that are no EPUB: plain text, Markdown, HTML, Word, and folders of chapters.
 """
 
+import random
 from pathlib import Path
 
 import pytest
 
 from flows.narration.books import Book, read_book
+from flows.narration.books.model import count_words
 from flows.narration.errors import UsageError
 from flows.narration.prose import BlockKind
 from tests.bookmaking import PIXEL, docx, page
@@ -287,3 +289,35 @@ def test_lines_of_verse_are_counted(tmp_path: Path) -> None:
         (BlockKind.PARAGRAPH, 5),
     ]
     assert blocks[1].line_at(blocks[1].text.index("three")) == 4
+
+
+PIECES = (
+    "CHAPTER I",
+    "CHAPTER II. Dusk",
+    "words here.",
+    "I.",
+    "III. Go",
+    "CONTENTS",
+    "PART ONE",
+    "PROLOGUE",
+    "THE DAWN",
+    "第一章 夜",
+    "by Ada",
+    "*** START OF THE PROJECT GUTENBERG X",
+    "*** END OF THE PROJECT GUTENBERG X",
+)
+
+
+def test_no_word_of_a_plain_text_disappears(tmp_path: Path) -> None:
+    """
+    However headings, contents and frames follow each other: what is not spoken is listed.
+    """
+    chance = random.Random(4)
+    for _ in range(200):
+        text = "".join(chance.choice(PIECES) + chance.choice(("\n", "\n\n")) for _ in range(chance.randrange(1, 25)))
+        try:
+            book = read(tmp_path / "b.txt", text)
+        except UsageError:
+            continue
+        words = sum(chapter.words for chapter in book.chapters) + sum(left.words for left in book.left_out)
+        assert words == count_words(text), text
