@@ -96,8 +96,8 @@ class Row(NamedTuple):
 
 
 # Rows of ornaments are scene breaks; rows of other signs without letters (emoji, "?!") are not spoken, and noted.
-ORNAMENTS = re.compile(r"[\s*\-_=~#+.·•⁂❦❧☙※◇◆○●□■★☆✦✧✳–—―…/\\|]+")
-SPOKEN = re.compile(r"[^\W_]")
+_ORNAMENTS = re.compile(r"[\s*\-_=~#+.·•⁂❦❧☙※◇◆○●□■★☆✦✧✳–—―…/\\|]+")
+_SPOKEN = re.compile(r"[^\W_]")
 
 
 class Draft:
@@ -121,7 +121,7 @@ class Draft:
         """
         paragraph: list[Row] = []
         for row in rows:
-            if ORNAMENTS.fullmatch(row.text or " "):
+            if _ORNAMENTS.fullmatch(row.text or " "):
                 self.add(paragraph)
                 self.add([row])
                 paragraph = []
@@ -137,9 +137,9 @@ class Draft:
         if not full:
             return
         text, turns = _joined(full)
-        if SPOKEN.search(text):
+        if _SPOKEN.search(text):
             self.blocks.append(Block(kind, text, full[0].line, turns))
-        elif ORNAMENTS.fullmatch(text):
+        elif _ORNAMENTS.fullmatch(text):
             self.blocks.append(Block(BlockKind.SCENE_BREAK, text, full[0].line))
         else:
             self.note(full[0].line, f"not spoken, as there is no word in it: {excerpt(text)}")

@@ -49,7 +49,7 @@ class Archive:
         self.infos: dict[str, zipfile.ZipInfo] = {}
         twice: set[str] = set()
         for info in infos:
-            name = info.filename.replace("\\", "/")
+            name = _name(info)
             twice |= {name} & self.infos.keys()
             self.infos[name] = info
         self.folded = {name.casefold(): name for name in self.infos}
@@ -89,6 +89,19 @@ class Archive:
             raise UsageError(f"{where} unpacks to more than {limit:,} bytes.", _REDO)
         self.unpacked += len(data)
         return data
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """
+    Return an entry's name; one in UTF-8 that does not say so is read as what it is.
+    """
+    name = info.filename
+    if not name.isascii() and not info.flag_bits & 0x800:
+        try:
+            name = name.encode("cp437").decode("utf-8")
+        except UnicodeError:
+            name = info.filename
+    return name.replace("\\", "/")
 
 
 class BrokenEntry(UsageError):

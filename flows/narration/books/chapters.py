@@ -146,8 +146,8 @@ def _left_whole(piece: Slice) -> Iterator[LeftOut]:
     if not words:
         yield LeftOut(piece.source, piece.title, piece.href, WHY["empty"], 0, "There is nothing to bring in.")
         return
-    why = next(stretch.left for stretch in piece.stretches if stretch.words)
-    yield LeftOut(piece.source, piece.title, piece.href, WHY.get(why, why), words, _how(piece.source))
+    whys = dict.fromkeys(WHY[stretch.left] for stretch in piece.stretches if stretch.words)
+    yield LeftOut(piece.source, piece.title, piece.href, ", ".join(whys), words, _how(piece.source))
 
 
 def _left_groups(stretches: Iterable[Stretch]) -> Iterator[LeftOut]:

@@ -113,6 +113,10 @@ class _Reader:
                 weaver.line_break()
             elif name == "tab":
                 weaver.space()
+            elif name == "p":
+                weaver.space()
+                self._text(child, weaver)
+                weaver.space()
             elif name == "noBreakHyphen":
                 weaver.add("-", 0)
             else:

@@ -13,7 +13,8 @@ from flows.narration.books.headings import by_headings
 from flows.narration.books.markup import Element, Unparsable, find, first, local, parse, words_of
 from flows.narration.books.package import Entry, Package, read_package
 from flows.narration.books.plan import BookPlan
-from flows.narration.books.rules import look, rule_for
+from flows.narration.books.rules import rule_for
+from flows.narration.books.seen import look, opens_block
 from flows.narration.books.stretches import Stretch
 from flows.narration.books.walk import Walker
 from flows.narration.books.wellknown import called, filed, guided
@@ -60,6 +61,11 @@ def read_epub(path: Path, plan: BookPlan, warnings: list[str]) -> tuple[Package,
     if not package.entries:
         warnings.append("The book has no navigation; its chapters are told by their headings.")
         return package, [*_by_headings(documents, package, plan, targets), *aside]
+    if len(documents) == 1 and len(package.entries) == 1 and not package.entries[0].children:
+        by_their_headings = _by_headings(documents, package, plan, targets)
+        if len(by_their_headings) > 2:
+            warnings.append("The book's navigation has but one entry; its chapters are told by their headings.")
+            return package, [*by_their_headings, *aside]
     entries = list(_chosen(package.entries, plan.depth, 1, documents))
     _place(entries, documents, warnings)
     return package, [*_sliced(entries, documents, package, plan, targets), *aside]
@@ -91,7 +97,7 @@ def _targets(documents: list[Document]) -> dict[str, frozenset[str]]:
     for document in documents:
         for link in find(document.root, "a"):
             href = link.get("href") or ""
-            if "#" not in href or len(words_of(link)) > 8:
+            if "#" not in href or len(words_of(link)) > 8 or opens_block(link):
                 continue
             parent = link.getparent()
             marks = (link, parent) if parent is not None and local(parent) == "sup" else (link,)
@@ -109,7 +115,6 @@ class _Chosen:
 
     entry: Entry
     is_part: bool
-    order: tuple[int, int] = (-1, -1)
 
 
 def _chosen(entries: list[Entry], depth: int | None, level: int, documents: list[Document]) -> Iterator[_Chosen]:
@@ -142,6 +147,7 @@ def _place(chosen: list[_Chosen], documents: list[Document], warnings: list[str]
     """
     places = {document.href: place for place, document in enumerate(documents)}
     ids: dict[str, dict[str, Element]] = {}
+    lost: list[tuple[int, Document]] = []
     for number, one in enumerate(chosen):
         href, fragment = one.entry.href, one.entry.fragment
         if href not in places:
@@ -154,12 +160,15 @@ def _place(chosen: list[_Chosen], documents: list[Document], warnings: list[str]
                 ids[href] = _ids(document.root)
             element = ids[href].get(fragment)
             if element is not None:
-                first_there = document.starts.setdefault(element, number)
-                one.order = (places[href], first_there + 1)
+                document.starts.setdefault(element, number)
                 continue
             warnings.append(f"The navigation leads to {href}#{fragment}, which is not there (“{one.entry.title}”).")
-        document.whole.append(number)
-        one.order = (places[href], 0)
+            lost.append((number, document))
+        else:
+            document.whole.append(number)
+    for number, document in lost:
+        if not document.whole and not document.starts:
+            document.whole.append(number)
 
 
 def _ids(root: Element) -> dict[str, Element]:
@@ -208,7 +217,7 @@ def _sliced(
                 if followers[id(orphan)] is chosen[same[0]]:
                     piece.parts.insert(0, (orphan.entry.title, []))
             slices.append(piece)
-    return _with_parts(slices, parts)
+    return _with_parts(slices, parts, package)
 
 
 def _grouped(cuts: list[tuple[int, int]]) -> list[tuple[int, list[int]]]:
@@ -239,12 +248,10 @@ def _named(ones: list[_Chosen], stretches: list[Stretch], package: Package) -> S
     titles = dict.fromkeys(one.entry.title for one in ones[:-1] if one.is_part and one.entry.title != inner.title)
     piece.parts = [(title, []) for title in titles]
     said = package.matter.get((inner.href, inner.fragment), frozenset()) | inner.types
-    if (
-        why := guided(sorted(said))
-        or called(piece.title, piece.words)
-        or ("" if inner.fragment else filed(inner.href, piece.words))
-    ):
+    if why := guided(sorted(said)) or called(piece.title, piece.words):
         piece.leave(why)
+    elif is_title_page(stretches, package.title, package.authors):
+        piece.leave("titlepage")
     return piece
 
 
@@ -280,9 +287,9 @@ def _why(piece: Slice, package: Package) -> str:
     return said or called(piece.title, piece.words) or filed(piece.href, piece.words)
 
 
-def _with_parts(slices: list[Slice], parts: set[int]) -> list[Slice]:
+def _with_parts(slices: list[Slice], parts: set[int], package: Package) -> list[Slice]:
     """
-    Speak a part's title before its first chapter, unless the part has text of its own.
+    Speak a part's title before its first chapter, unless the part has text of its own or is the whole book.
     """
     done: list[Slice] = []
     waiting: list[tuple[str, list[Stretch]]] = []
@@ -290,7 +297,11 @@ def _with_parts(slices: list[Slice], parts: set[int]) -> list[Slice]:
         kept = [stretch for stretch in piece.stretches if not stretch.left]
         text = any(stretch.kind is BlockKind.PARAGRAPH and stretch.words for stretch in kept)
         if place in parts and not text and place + 1 < len(slices):
-            waiting += [*piece.parts, (piece.title, kept)]
+            if is_title_page(kept, package.title, package.authors):
+                piece.leave("titlepage")
+                done.append(piece)
+            else:
+                waiting += [*piece.parts, (piece.title, kept)]
             continue
         piece.parts, waiting = [*waiting, *piece.parts], []
         done.append(piece)

@@ -39,6 +39,7 @@ _ENTITY = re.compile(r"&([A-Za-z][\w.]*);")
 _XML_ENTITIES = {"amp", "lt", "gt", "quot", "apos"}
 _BAD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*)((?:\s+[^\s"'<>/=]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))?)*)\s*/>""")
+_TAG = re.compile(r"<!--.*?-->|<(script|style|title)\b.*?</\1\s*>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
 
 
@@ -66,10 +67,12 @@ def decode(data: bytes, warnings: list[str], name: str) -> str:
 
 def parse(data: bytes, name: str, warnings: list[str]) -> Element:
     """
-    Parse a document of a book; `Unparsable` where there is no element in it at all.
+    Parse a document of a book; `UsageError` where text would get lost, `Unparsable` where there is no element in it at all.
     """
-    text = _BAD.sub(" ", decode(data, warnings, name))
-    text = _DOCTYPE.sub("", _PROLOGUE.sub("", text.removeprefix("\ufeff")), count=1)
+    text = decode(data, warnings, name)
+    if len(_BAD.findall(text)) > len(text) / 200 + 4:
+        raise Unparsable(f"{name} is no text.", "Take it out of the book's spine.")
+    text = _DOCTYPE.sub("", _PROLOGUE.sub("", _BAD.sub(" ", text).removeprefix("\ufeff")), count=1)
     text = _ENTITY.sub(_entity, text)
     try:
         return _xml(text, recover=False)
@@ -77,6 +80,9 @@ def parse(data: bytes, name: str, warnings: list[str]) -> Element:
         root = _soup(text)
     if root is None:
         raise Unparsable(f"{name} is no XML or HTML.", "Convert the book anew, or take that file out of it.")
+    there, read = _letters(_TAG.sub("", text)), _letters("".join(_texts(root)))
+    if read < there * 0.995 - 4:
+        raise UsageError(f"{name} is broken: only {read:,} of its {there:,} letters can be read.", "Convert the book anew.")
     warnings.append(f"{name} is not well-formed, and was read as browsers do.")
     return root
 
@@ -154,6 +160,23 @@ def text_node(elements: Sequence[Element], node: int) -> tuple[Element, bool]:
     the text behind it is node 2n + 1.
     """
     return elements[node // 2], bool(node % 2)
+
+
+def _texts(root: Element) -> Iterator[str]:
+    """
+    Give all text but that of scripts, styles and titles.
+    """
+    for element in root.iter():
+        if local(element) not in ("script", "style", "title"):
+            yield element.text or ""
+        yield element.tail or ""
+
+
+def _letters(text: str) -> int:
+    """
+    Count letters and figures.
+    """
+    return sum(map(str.isalnum, html.unescape(text)))
 
 
 def _entity(entity: re.Match[str]) -> str:

@@ -7,9 +7,10 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flows.narration.prose import Prose, runs_on
+from flows.narration.prose import Prose
 
-_WORD = re.compile(r"\w+(?:['’\-]\w+)*")
+_WIDE = "\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_WIDE}]|[^\W{_WIDE}]+(?:['’\-][^\W{_WIDE}]+)*")
 
 
 class Run(NamedTuple):
@@ -111,12 +112,6 @@ class Book:
 
 def count_words(text: str) -> int:
     """
-    Count words as word processors do: in scripts that write without spaces, every character is one.
+    Count words as word processors do: of Chinese and Japanese, every character is one.
     """
-    if text.isascii():
-        return len(_WORD.findall(text))
-    words = 0
-    for word in _WORD.findall(text):
-        wide = sum(map(runs_on, word))
-        words += wide or 1
-    return words
+    return len(_WORD.findall(text))

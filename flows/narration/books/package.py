@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from natsort import natsorted
+
 from flows.narration.books.archive import Archive, BrokenEntry, resolve
 from flows.narration.books.markup import Element, find, first, local, parse, parse_package, types, words_of
 from flows.narration.books.model import Cover
@@ -212,6 +214,8 @@ def _spine(archive: Archive, place: str, root: Element, manifest: dict[str, _Ite
             archive.warnings.append(f"{item.href} is in the spine but not in the book.")
         elif item.href in seen:
             archive.warnings.append(f"{item.href} is in the spine twice; it is read once.")
+        elif item.media.partition("/")[0] in ("image", "audio", "video", "font") and "svg" not in item.media:
+            archive.warnings.append(f"{item.href} is in the spine but is no document ({item.media}).")
         elif (reference.get("linear") or "").lower() == "no":
             package.aside.append(item.href)
         else:
@@ -222,8 +226,11 @@ def _spine(archive: Archive, place: str, root: Element, manifest: dict[str, _Ite
         listed = [item.href for item in manifest.values() if item.media in _DOCUMENTS and "nav" not in item.properties]
         package.documents = [href for href in dict.fromkeys(listed) if href in archive.infos and href not in package.aside]
         if not package.documents:
+            found = [name for name in archive.infos if name.lower().endswith((".xhtml", ".html", ".htm"))]
+            package.documents = natsorted(set(found) - {item.href for item in manifest.values() if "nav" in item.properties})
+        if not package.documents:
             raise UsageError(f"{archive.path} has no document to read.", "Convert the book anew.")
-        archive.warnings.append(f"{place} has no spine; the documents were read as the manifest lists them.")
+        archive.warnings.append(f"{place} has no spine; the documents were read as the manifest lists them, or by their names.")
 
 
 def _cover(archive: Archive, place: str, root: Element, manifest: dict[str, _Item]) -> Cover | None:

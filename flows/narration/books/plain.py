@@ -28,6 +28,7 @@ _CHAPTERS = re.compile(
     r"|(?:序|序章|終章|あとがき|後記)",
     re.IGNORECASE,
 )
+_ROWS = re.compile(r"\s*第\s?[一二三四五六七八九十百千〇零0-9０-９]{1,6}\s?[章回節节](?:[\s　：:、].{0,40})?")
 _ROMANS = re.compile(r"(?=[IVXLC])(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})(?:\.(?:\s+[A-Z\"“'À-Þ].{0,70})?)?")
 _CONTENTS = re.compile(r"(?:table of )?contents[.:]?|inhalt|sommaire|índice|目次|目录", re.IGNORECASE)
 _BEGIN = re.compile(r"\*\*\*\s*START OF (?:THE|THIS) PROJECT GUTENBERG.*", re.IGNORECASE)
@@ -98,12 +99,16 @@ def read_plain(text: str, href: str, package: Package) -> list[Stretch]:
 
 def _paragraphs(text: str) -> list[_Paragraph]:
     """
-    Part a text at its blank rows.
+    Part a text at its blank rows, and at rows that are a chapter's number in Chinese or Japanese, which often have none.
     """
     found: list[_Paragraph] = []
     rows: list[Row] = []
     for row in [*rows_of(text), Row(0, "")]:
-        if row.text.strip():
+        if _ROWS.fullmatch(row.text):
+            found += [_Paragraph(rows)] * bool(rows)
+            found.append(_Paragraph([row]))
+            rows = []
+        elif row.text.strip():
             rows.append(row)
         elif rows:
             found.append(_Paragraph(rows))

@@ -2,15 +2,21 @@
 What a person decides about a book: `book.toml` beside it, or a flow parameter of the same shape.
 """
 
+import datetime
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from flows.narration.errors import UsageError
 from flows.narration.forms import without_null
+
+LANGUAGE = r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$"
+"""
+What a language code looks like.
+"""
 
 _Text = Annotated[str, Field(max_length=5_000)]
 _Wording = _Text | bool
@@ -76,9 +82,7 @@ class BookPlan(_Strict):
     title: _Text | None = Field(None, description="Title of the book.")
     authors: tuple[_Text, ...] = Field((), description="Authors, in order.", strict=False)
     narrator: _Text | None = Field(None, description="Whose voice it is, as the credits name it.")
-    language: _Text | None = Field(
-        None, pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$", description="Language of the book (BCP 47 code)."
-    )
+    language: _Text | None = Field(None, pattern=LANGUAGE, description="Language of the book (BCP 47 code).")
     publisher: _Text | None = Field(None, description="Publisher.")
     date: _Text | None = Field(None, description="Date of publication.")
     cover: _Text | None = Field(None, description="Picture for the front, relative to the plan (.jpg or .png).")
@@ -93,6 +97,14 @@ class BookPlan(_Strict):
     chapters: tuple[ChapterPlan, ...] = Field(
         (), description="Chapters that are renamed, left out or brought in.", strict=False
     )
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _written_date(cls, said: object) -> object:
+        """
+        Take a date and a year that TOML knows as such.
+        """
+        return str(said) if isinstance(said, datetime.date | int) and not isinstance(said, bool) else said
 
 
 def read_plan(path: Path) -> BookPlan:

@@ -3,6 +3,7 @@ A path → a book: which reader reads it, and what a plan changes.
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 from flows.narration.books import plan as plans
@@ -10,9 +11,9 @@ from flows.narration.books.chapters import Slice, assemble
 from flows.narration.books.epub import read_epub
 from flows.narration.books.files import FOLDER_SUFFIXES, files_of, read_files
 from flows.narration.books.model import Book, Cover
-from flows.narration.books.plan import BookPlan, ChapterPlan
+from flows.narration.books.plan import LANGUAGE, BookPlan, ChapterPlan
 from flows.narration.errors import UsageError
-from flows.narration.files import status
+from flows.narration.files import legible, status
 
 SUFFIXES = (".epub", ".docx", *FOLDER_SUFFIXES)
 
@@ -40,11 +41,15 @@ def read_book(path: Path, plan: BookPlan | None = None, *, encoding: str | None 
         raise UsageError(
             f"There is nothing to speak in {path}.", "Bring in what is left out with a plan, or give another book."
         )
+    language = plan.language or package.language.strip()
+    if language and not re.fullmatch(LANGUAGE, language):
+        warnings.append(f"The book's language, “{legible(language)}”, is no language code; name it in the plan.")
+        language = ""
     return Book(
         title=plan.title or package.title or path.stem,
         authors=plan.authors or package.authors,
         narrator=plan.narrator or "",
-        language=plan.language or package.language,
+        language=language,
         publisher=plan.publisher or package.publisher,
         date=plan.date or package.date,
         identifier=package.identifier,

@@ -2,12 +2,27 @@
 How a narrator treats what stands in a book: one table, the first rule that applies wins.
 """
 
-import re
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
 
-from flows.narration.books.markup import Element, local, types, words_of
+from flows.narration.books.markup import local, words_of
+from flows.narration.books.seen import (
+    BLOCKS,
+    MEDIA,
+    MUTE,
+    NOTE_CLASSES,
+    NOTES,
+    SCENE,
+    STANZAS,
+    Seen,
+    is_code,
+    is_contents,
+    is_heading,
+    is_hidden,
+    is_noteref,
+    is_number,
+)
 from flows.narration.books.stretches import ADDRESS
 
 
@@ -34,35 +49,6 @@ class Treatment(Enum):
     WITHIN = auto()
 
 
-class Seen(NamedTuple):
-    """
-    An element as the rules look at it.
-    """
-
-    element: Element
-    tag: str
-    types: frozenset[str]
-    classes: frozenset[str]
-
-    def style(self) -> str:
-        """
-        Return its own style without blanks.
-        """
-        return "".join((self.element.get("style") or "").lower().split())
-
-    def says(self, *names: str) -> bool:
-        """
-        Tell whether its types name one of these.
-        """
-        return not self.types.isdisjoint(names)
-
-    def called(self, *names: str) -> bool:
-        """
-        Tell whether its classes name one of these.
-        """
-        return not self.classes.isdisjoint(names)
-
-
 class Rule(NamedTuple):
     """
     A rule: its name (for what is left out, also the name in a plan), what it says, when it applies, and what is done.
@@ -74,202 +60,23 @@ class Rule(NamedTuple):
     treatment: Treatment
 
 
-_NUMBER = re.compile(r"\W*(?:p|pg|page|s|seite)?\W*(?:\d{1,5}|[ivxlcdm]{1,9})\W*", re.IGNORECASE)
-_MARK = re.compile(r"[\[(]?(?:\d{1,4}|[*∗†‡§¶#]{1,4}|[a-z])[\])]?", re.IGNORECASE)
-_SIGN = re.compile(r"[\[(].*[\])]|[*∗†‡§¶]+")
-_NOTES = ("footnote", "footnotes", "endnote", "endnotes", "rearnote", "rearnotes")
-_NOTE_CLASSES = ("footnote", "footnotes", "endnote", "endnotes", "rearnotes", "footnote-list", "footnotetext")
-_CODE_CLASSES = (
-    "highlight",
-    "programlisting",
-    "sourcecode",
-    "code",
-    "listing",
-    "literal-block",
-    "screen",
-    "codehilite",
-    "prettyprint",
-)
-_BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "blockquote",
-        "body",
-        "caption",
-        "center",
-        "dd",
-        "details",
-        "dialog",
-        "dir",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "header",
-        "hgroup",
-        "html",
-        "legend",
-        "li",
-        "main",
-        "menu",
-        "ol",
-        "optgroup",
-        "option",
-        "p",
-        "section",
-        "summary",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-        "level",
-        "level1",
-        "level2",
-        "level3",
-        "book",
-        "bodymatter",
-        "frontmatter",
-        "rearmatter",
-        "linegroup",
-        "line",
-    ]
-)
-_MUTE = frozenset(
-    [
-        "head",
-        "script",
-        "style",
-        "template",
-        "noscript",
-        "link",
-        "meta",
-        "title",
-        "rp",
-        "param",
-        "source",
-        "track",
-        "col",
-        "colgroup",
-        "datalist",
-        "base",
-    ]
-)
-_MEDIA = frozenset(
-    [
-        "audio",
-        "video",
-        "iframe",
-        "object",
-        "embed",
-        "canvas",
-        "map",
-        "input",
-        "button",
-        "select",
-        "textarea",
-        "progress",
-        "meter",
-    ]
-)
-_SCENE = re.compile(r"(?:scene|section|thought|context|text)[-_]?break|transition|ornament|asterism")
-_STANZAS = ("linegroup", "stanza", "lg", "verse-group", "strophe", "poetry-stanza")
-
-
-def _is_hidden(seen: Seen) -> bool:
-    """
-    Tell whether a reader would not see it.
-    """
-    style = seen.style()
-    hidden = seen.element.get("hidden") is not None or seen.element.get("aria-hidden") == "true"
-    return hidden or "display:none" in style or "visibility:hidden" in style
-
-
-def _is_number(seen: Seen) -> bool:
-    """
-    Tell whether it numbers pages or lines: called so, and nothing but a number.
-    """
-    if seen.says("pagebreak", "page-list"):
-        return True
-    named = any(re.fullmatch(r"(?:page|pg|line)[-_]?(?:num(?:ber)?|no|break)?s?|[lp]num", name) for name in seen.classes)
-    return named and seen.tag != "body" and (not (text := words_of(seen.element)) or bool(_NUMBER.fullmatch(text)))
-
-
-def _is_noteref(seen: Seen) -> bool:
-    """
-    Tell whether it is the mark of a note: says so, or is a raised or bracketed sign that links within the book.
-    """
-    if seen.says("noteref", "annoref"):
-        return True
-    if seen.tag not in ("a", "sup"):
-        return False
-    link = seen.element if seen.tag == "a" else next((part for part in seen.element.iter() if local(part) == "a"), None)
-    text = words_of(seen.element)
-    if link is None or "#" not in (link.get("href") or "") or not _MARK.fullmatch(text) or "://" in (link.get("href") or ""):
-        return False
-    raised = seen.tag == "sup" or any(local(part) == "sup" for part in seen.element)
-    return (
-        raised
-        or bool(_SIGN.fullmatch(text))
-        or seen.called("noteref", "footnote-reference", "fnref", "footnote-ref", "fnanchor")
-    )
-
-
-def _is_contents(seen: Seen) -> bool:
-    """
-    Tell whether a list has nothing but links into the book.
-    """
-    if seen.tag not in ("ol", "ul") or "href" not in {name for part in seen.element.iter("{*}a") for name in part.attrib}:
-        return False
-    links = [part for part in seen.element.iter() if local(part) == "a"]
-    inner = all("://" not in (link.get("href") or "") and not (link.get("href") or "").startswith("mailto:") for link in links)
-    items = sum(local(part) == "li" for part in seen.element.iter())
-    return items > 1 and inner and words_of(seen.element).replace(" ", "") == "".join(map(words_of, links)).replace(" ", "")
-
-
-def _is_code(seen: Seen) -> bool:
-    """
-    Tell whether it is a listing of code.
-    """
-    if seen.tag == "pre":
-        return seen.called(*_CODE_CLASSES) or any(local(part) in ("code", "samp", "kbd") for part in seen.element)
-    return (
-        seen.tag in ("div", "figure")
-        and seen.called(*_CODE_CLASSES)
-        and any(local(part) == "pre" for part in seen.element.iter())
-    )
-
-
-def _is_heading(seen: Seen) -> bool:
-    """
-    Tell whether it is a heading: by its name, its role, or a title in parts.
-    """
-    if re.fullmatch("h[1-6]|bridgehead", seen.tag) or seen.says("heading"):
-        return True
-    parts = seen.says("title", "subtitle", "ordinal", "bridgehead", "fulltitle", "label") and seen.tag in ("p", "div", "header")
-    parent = seen.element.getparent()
-    return parts or (seen.tag == "p" and parent is not None and local(parent) == "hgroup")
-
-
 _T = Treatment
 RULES: tuple[Rule, ...] = (
     Rule(
         "mute",
         "What no page shows is dropped: scripts, styles, heads, the brackets around ruby.",
-        lambda s: s.tag in _MUTE,
+        lambda s: s.tag in MUTE,
         _T.MUTE,
     ),
-    Rule("hidden", "What is hidden (hidden, aria-hidden, display: none) is left out and noted.", _is_hidden, _T.NOTED),
-    Rule("number", "The numbers of pages and lines are dropped.", _is_number, _T.MUTE),
+    Rule("hidden", "What is hidden (hidden, aria-hidden, display: none) is left out and noted.", is_hidden, _T.NOTED),
+    Rule("number", "The numbers of pages and lines are dropped.", is_number, _T.MUTE),
     Rule("address", "An address printed behind its link is dropped.", lambda s: s.called("link-target"), _T.MUTE),
-    Rule("noteref", "The mark of a note is dropped.", _is_noteref, _T.MUTE),
+    Rule(
+        "noteref",
+        "The mark of a note is dropped: so called, or a raised, bracketed or glued sign that links within the book.",
+        is_noteref,
+        _T.MUTE,
+    ),
     Rule(
         "backlink",
         "A link from a note back to its mark is dropped.",
@@ -280,19 +87,18 @@ RULES: tuple[Rule, ...] = (
         "notes",
         "Footnotes and endnotes are left out.",
         lambda s: (
-            s.says(*_NOTES)
-            or (s.called(*_NOTE_CLASSES) and s.tag in ("aside", "section", "div", "ol", "ul", "dl", "p", "table"))
+            s.says(*NOTES) or (s.called(*NOTE_CLASSES) and s.tag in ("aside", "section", "div", "ol", "ul", "dl", "p", "table"))
         ),
         _T.LEFT,
     ),
     Rule(
         "contents",
-        "A table of contents is left out: so called, or a list of nothing but links into the book.",
-        lambda s: s.tag == "nav" or s.says("toc", "toc-brief", "landmarks", "loi", "lot", "lov", "loa") or _is_contents(s),
+        "A table of contents is left out: so called, or a list or table of nothing but links into the book.",
+        lambda s: s.tag == "nav" or s.says("toc", "toc-brief", "landmarks", "loi", "lot", "lov", "loa") or is_contents(s),
         _T.LEFT,
     ),
     Rule("licence", "Project Gutenberg's head and licence are left out.", lambda s: s.called("pg-boilerplate"), _T.LEFT),
-    Rule("code", "A listing of code is left out; code within a sentence is spoken.", _is_code, _T.LEFT),
+    Rule("code", "A listing of code is left out; code within a sentence is spoken.", is_code, _T.LEFT),
     Rule("asides", "What stands aside from the text (aside) is left out.", lambda s: s.tag == "aside", _T.LEFT),
     Rule(
         "picture",
@@ -307,7 +113,7 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.tag == "math",
         _T.FORMULA,
     ),
-    Rule("media", "Sounds, films, frames and forms are left out and noted.", lambda s: s.tag in _MEDIA, _T.NOTED),
+    Rule("media", "Sounds, films, frames and forms are left out and noted.", lambda s: s.tag in MEDIA, _T.NOTED),
     Rule(
         "lines",
         "Preformatted text that is no code (verse, a letter) is spoken, its lines kept apart.",
@@ -330,20 +136,20 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "scene",
         "A rule, an empty element called a break, and a row of ornaments are scene breaks.",
-        lambda s: s.tag == "hr" or (any(map(_SCENE.fullmatch, s.classes)) and not words_of(s.element)),
+        lambda s: s.tag == "hr" or (any(map(SCENE.fullmatch, s.classes)) and not words_of(s.element)),
         _T.SCENE_BREAK,
     ),
-    Rule("heading", "Headings, titles in parts and headings of groups are headings.", _is_heading, _T.HEADING),
+    Rule("heading", "Headings, titles in parts and headings of groups are headings.", is_heading, _T.HEADING),
     Rule(
         "stanza",
         "A stanza is one paragraph, whatever its lines are made of.",
-        lambda s: s.called(*_STANZAS) or s.tag in ("linegroup", "lg"),
+        lambda s: s.called(*STANZAS) or s.tag in ("linegroup", "lg"),
         _T.STANZA,
     ),
     Rule(
         "block",
         "Blocks part paragraphs; an item of a numbered list is spoken with its number.",
-        lambda s: s.tag in _BLOCKS,
+        lambda s: s.tag in BLOCKS,
         _T.BLOCK,
     ),
     Rule("struck", "What is struck out is spoken and noted.", lambda s: s.tag in ("del", "s", "strike"), _T.STRUCK),
@@ -360,16 +166,18 @@ The rules, in the order in which they are asked.
 """
 
 
-def look(element: Element) -> Seen:
-    """
-    See an element as the rules do.
-    """
-    classes = element.get("class")
-    return Seen(element, local(element), types(element), frozenset(classes.lower().split()) if classes else frozenset())
+_PLAIN = frozenset(("p", "i", "b", "em", "strong", "span", "br", "li", "td", "th", "tr", "blockquote", "section", "ruby", "rt"))
+_known: dict[str, Rule] = {}
 
 
 def rule_for(seen: Seen) -> Rule:
     """
-    Return the first rule that applies.
+    Return the first rule that applies; for an element that says nothing but its name, it is known.
     """
-    return next(rule for rule in RULES if rule.applies(seen))
+    if seen.element.attrib or seen.tag not in _PLAIN:
+        return next(rule for rule in RULES if rule.applies(seen))
+    parent = seen.element.getparent()
+    key = "hgroup" if seen.tag == "p" and parent is not None and local(parent) == "hgroup" else seen.tag
+    if key not in _known:
+        _known[key] = next(rule for rule in RULES if rule.applies(seen))
+    return _known[key]

@@ -16,6 +16,7 @@ ADDRESS = re.compile(r"\s*[a-z][a-z+]*://(?:[^/?#\s@]*@)?(?:www\.)?([^/?#:\s]+)\
 An address, whose group is the name of the host.
 """
 
+_UNEVEN = re.compile(rf"[{_UNSEEN}\x00-\x1f\x7f-\xa0]|(?! )\s|  ")
 _SOFT, _SPACE, _HARD = 1, 2, 3
 
 
@@ -69,16 +70,19 @@ class Weaver:
         """
         if "\u200b" in text:
             text = STRAY_ZWSP.sub(lambda stray: " " * len(stray[0]), text)
-        for token in _TOKEN.finditer(text, start, len(text) if stop is None else stop):
+        stop = len(text) if stop is None else stop
+        if not _UNEVEN.search(text, start, stop):
+            core = text[start:stop].strip(" ")
+            if core:
+                self.gap = max(self.gap, _SPACE) if text[start] == " " else self.gap
+                self._from_book(core, node, text.index(core, start))
+            self.gap = max(self.gap, _SPACE) if text[start:stop].endswith(" ") else self.gap
+            return
+        for token in _TOKEN.finditer(text, start, stop):
             if token["space"]:
                 self.gap = max(self.gap, _SOFT if "\n" in token[0] else _SPACE)
             elif not token["unseen"]:
-                at = self._put(token[0])
-                before = self.runs[-1] if self.runs else None
-                if before and before.node == node and before.offset - before.at == token.start() - at:
-                    self.runs[-1] = before._replace(length=at + len(token[0]) - before.at)
-                else:
-                    self.runs.append(Run(at, len(token[0]), node, token.start()))
+                self._from_book(token[0], node, token.start())
 
     def address(self, text: str, node: int) -> None:
         """
@@ -125,6 +129,17 @@ class Weaver:
             )
         notes = (*self.notes, *(note.what for note in draft.notes))
         return Stretch(None, "", href, notes=notes) if notes else None
+
+    def _from_book(self, words: str, node: int, offset: int) -> None:
+        """
+        Put words that stand in the book at *offset* of a text node.
+        """
+        at = self._put(words)
+        before = self.runs[-1] if self.runs else None
+        if before and before.node == node and before.offset - before.at == offset - at:
+            self.runs[-1] = Run(before.at, at + len(words) - before.at, node, before.offset)
+        else:
+            self.runs.append(Run(at, len(words), node, offset))
 
     def _put(self, word: str) -> int:
         """

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from flows.narration.books.markup import Element, local, numbered, words_of
 from flows.narration.books.numbers import item_numbers
-from flows.narration.books.rules import Seen, Treatment, look, rule_for
+from flows.narration.books.rules import RULES, Treatment, rule_for
+from flows.narration.books.seen import Seen, is_listing, look, opens_block
 from flows.narration.books.stretches import Stretch, Weaver
-from flows.narration.books.wellknown import GENERIC_TYPES, matter
+from flows.narration.books.wellknown import GENERIC_TYPES, called, matter
+from flows.narration.errors import UsageError
 from flows.narration.prose import BlockKind, excerpt
 
 _T = Treatment
@@ -59,7 +61,10 @@ class Walker:
         self.item = ""
         self.lists: dict[Element, dict[Element, str]] = {}
         self.cells = 0
-        self._element(self.root, _State())
+        try:
+            self._element(self.root, _State())
+        except RecursionError as error:
+            raise UsageError(f"{self.href} is nested too deeply to be read.", "Convert the book anew.") from error
         self._flush(self.state)
         return self.stretches
 
@@ -75,6 +80,8 @@ class Walker:
             left, said = matter(seen.types)
             if said:
                 state = replace(state, left=left, sure=not left)
+        if not self.weaver.length and self.stretches and is_listing(seen) and called(self.stretches[-1].text, 0) == "contents":
+            rule = next(rule for rule in RULES if rule.name == "contents")
         if rule.treatment not in (_T.MUTE, _T.LEFT) and self._is_note(seen):
             state = self._leave(state, "notes")
         match rule.treatment:
@@ -84,6 +91,9 @@ class Walker:
                 self._note(f"left out: {rule.name}, {excerpt(words_of(element) or seen.tag)}", state)
                 self._starts_within(element, state)
             case _T.LEFT:
+                self._flush(state)
+                if rule.name == "contents" and self.stretches and called(self.stretches[-1].text, 0) == "contents":
+                    self.stretches[-1].left = self.stretches[-1].left or "contents"
                 self._block(element, self._leave(state, rule.name))
             case _T.PICTURE | _T.FORMULA:
                 self._picture(element, seen, state)
@@ -260,8 +270,9 @@ class Walker:
         if not self.targets or seen.tag not in ("p", "li", "div", "dd", "dt", "tr", "td", "aside"):
             return False
         ids = [seen.element.get("id")]
-        for part in seen.element if seen.tag != "div" else ():
-            ids += [part.get("id"), part.get("name")]
+        for part in seen.element.iterdescendants() if seen.tag != "div" else ():
+            if (part.get("id") or part.get("name")) and opens_block(part):
+                ids += [part.get("id"), part.get("name")]
         if self.targets.isdisjoint(filter(None, ids)):
             return False
         return not any(local(part) in ("h1", "h2", "h3", "section") for part in seen.element.iter())

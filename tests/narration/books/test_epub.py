@@ -235,6 +235,10 @@ BROKEN: dict[str, tuple[dict, str]] = {  # type: ignore[type-arg]
     "a fragment that is not there": ({"nav": [("One", "a.xhtml#x"), ("Two", "b.xhtml")]}, "which is not there"),
     "a document twice": ({"spine": ["a.xhtml", "b.xhtml", "a.xhtml"]}, "spine twice"),
     "no spine": ({"spine": []}, "no spine"),
+    "a package that lists nothing": (
+        {"files": {"OPS/package.opf": "<package><metadata/>", "OPS/nav.xhtml": None, "OPS/b2.xhtml": None}},
+        "or by their names",
+    ),
     "no navigation": ({"files": {"OPS/nav.xhtml": None}}, "navigation, is missing"),
     "tag soup": (
         {"files": {"OPS/a.xhtml": "<html><head><title/></head><body><h1>One</h1><p>First.<br><a id='x'/></body>"}},
@@ -354,6 +358,55 @@ def test_what_is_no_epub_is_refused(tmp_path: Path, data: bytes, match: str) -> 
     assert str(path) in str(refused.value)
 
 
+def test_what_is_no_text_is_not_spoken(tmp_path: Path) -> None:
+    """
+    A picture that the spine takes for a document.
+    """
+    pages: dict[str, str | bytes] = {"a.xhtml": page("<h1>One</h1><p>A.</p>")}
+    pages |= {"b.xhtml": b"\x89PNG\r\n" + bytes(range(256)) * 100}
+
+    book = read(tmp_path, Epub(pages, nav=[("One", "a.xhtml")]))
+
+    assert told(book) == {"One": ["One", "A."]}
+    assert "OPS/b.xhtml is no text." in book.warnings
+
+
+def test_an_epub_of_gutenberg_s(tmp_path: Path) -> None:
+    """
+    Frame, title page, contents and page numbers are left out; a line break in a heading parts words.
+    """
+    frame = '<section class="pg-boilerplate" id="{}"><p>Licence.</p></section>'
+    rows = "".join(f'<tr><td><a href="b.xhtml#c{n}">CHAPTER {n}.</a></td><td>The {n}th</td></tr>' for n in (1, 2))
+    front = f"{frame.format('pg-header')}<h1>A Small Book</h1><h2>by Ada Author</h2><h2>Contents</h2><table>{rows}</table>"
+    word = '<p>Wo<span class="pagenum">{1}</span>rd.</p>'
+    chapters = "".join(f'<div><h2><a id="c{n}"/>CHAPTER {n}.<br/>The {n}th</h2>{word}</div>' for n in (1, 2))
+    ncx = [
+        ("A Small Book", "a.xhtml"),
+        ("CHAPTER 1. The 1th", "b.xhtml#c1"),
+        ("CHAPTER 2. The 2th", "b.xhtml#c2"),
+        ("THE FULL PROJECT GUTENBERG LICENSE", "b.xhtml#pg-footer"),
+    ]
+
+    book = read(
+        tmp_path, Epub({"a.xhtml": page(front), "b.xhtml": page(chapters + frame.format("pg-footer"))}, nav=None, ncx=ncx)
+    )
+
+    assert told(book) == {f"CHAPTER {n}. The {n}th": [f"CHAPTER {n}. The {n}th", "Word."] for n in (1, 2)}
+    assert [left.words for left in book.left_out] == [16, 1]
+
+
+def test_a_navigation_with_one_entry_tells_no_chapters(tmp_path: Path) -> None:
+    """
+    The headings do.
+    """
+    body = "<h1>A Small Book</h1><h2>One</h2><p>A.</p><h2>Two</h2><p>B.</p>"
+
+    assert told(read(tmp_path, Epub({"index.xhtml": page(body)}, nav=[("Start", "index.xhtml")]))) == {
+        "One": ["One", "A."],
+        "Two": ["Two", "B."],
+    }
+
+
 @pytest.mark.parametrize("body", ["", "<p> </p>", "<p>* * *</p>", '<img src="x.png" alt="A picture"/>'])
 def test_an_empty_book_is_refused(tmp_path: Path, body: str) -> None:
     """
@@ -361,6 +414,29 @@ def test_an_empty_book_is_refused(tmp_path: Path, body: str) -> None:
     """
     with pytest.raises(UsageError, match="nothing to speak"):
         read(tmp_path, Epub({"a.xhtml": page(body)}, nav=[]))
+
+
+def test_names_that_do_not_say_they_are_utf_8(tmp_path: Path) -> None:
+    """
+    As some tools write them; and an entry with a lock of the zip file's own is refused.
+    """
+    path = Epub({"é.xhtml": page("<h1>One</h1><p>A.</p>")}, nav=[("One", "é.xhtml")]).write(tmp_path / "book.epub")
+    data = path.read_bytes()
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        parts = data.split(mark)
+        data = mark.join(
+            part[: flags - 4] + b"\x00\x00" + part[flags - 2 :] if place else part for place, part in enumerate(parts)
+        )
+    path.write_bytes(data)
+
+    assert told(read_book(path)) == {"One": ["One", "A."]}
+
+    parts = data.split(b"PK\x01\x02")
+    path.write_bytes(
+        b"PK\x01\x02".join(part[:4] + b"\x01\x00" + part[6:] if place else part for place, part in enumerate(parts))
+    )
+    with pytest.raises(UsageError, match="is encrypted"):
+        read_book(path)
 
 
 def test_duplicated_entries_are_told(tmp_path: Path) -> None:
@@ -410,11 +486,14 @@ def test_deep_nesting_is_read_or_refused(tmp_path: Path) -> None:
     """
     The reader does not fall over.
     """
-    try:
-        book = two(tmp_path, files={"OPS/a.xhtml": page("<h1>One</h1>" + "<div>" * 5_000 + "Deep." + "</div>" * 5_000)})
-    except UsageError:
-        return
-    assert book.chapters[-1].title == "Two"
+
+    def nested(depth: int) -> Book:
+        body = "<h1>One</h1>" + "<div>" * depth + "Deep." + "</div>" * depth + "<p>After.</p>"
+        return two(tmp_path, files={"OPS/a.xhtml": page(body)})
+
+    assert told(nested(200))["One"] == ["One", "Deep.", "After."]
+    with pytest.raises(UsageError, match=r"OPS/a\.xhtml is broken: only 3 of its 12 letters"):
+        nested(300)
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,15 @@ def test_a_plan_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         read_plan(tmp_path / "book.toml")
 
 
+def test_a_date_may_be_written_as_one(tmp_path: Path) -> None:
+    """
+    As TOML has dates.
+    """
+    (tmp_path / "book.toml").write_text("date = 2026-01-02")
+
+    assert read_plan(tmp_path / "book.toml").date == "2026-01-02"
+
+
 @pytest.mark.parametrize(
     ("language", "authors", "narrator", "first", "last"),
     [

@@ -5,6 +5,7 @@ Four real books, if they are there: every word of what is kept, once and in orde
 import os
 import re
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ What is not narrated of them, said by XPath.
 """
 
 
+@cache
 def book(name: str) -> Book:
     """
     Read one of them.

@@ -31,18 +31,28 @@ SPOKEN: dict[str, list[tuple[str, list[str]]]] = {
         ('<p>Word<sup><a href="#n1">1</a></sup>.</p>', ["Word."]),
         ('<p>Word<a href="#n1"><sup>12</sup></a>.</p>', ["Word."]),
         ('<p>Word<a href="notes.xhtml#n1">[3]</a>.</p>', ["Word."]),
+        ('<p>Word.<a href="#n1"><span class="s">12</span></a> Next.</p>', ["Word. Next."]),
         ('<p>E = mc<sup>2</sup>, see <a href="#n9">4</a>.</p>', ["E = mc2, see 4."]),
     ],
     "backlink": [('<p>Word <a role="doc-backlink" href="#r1">back</a></p>', ["Word"])],
     "notes": [
         ('<p>Word.</p><aside epub:type="footnote" id="n1"><p>A note.</p></aside><p>More.</p>', ["Word.", "More."]),
         ('<p>Word.</p><section role="doc-endnotes"><h2>Notes</h2><p>A note.</p></section>', ["Word."]),
+        (
+            '<p>Word<a id="r1" href="#f1">[1]</a>.</p><p>More.</p><p><a id="f1" href="#r1"><span>[1]</span></a> A note.</p>',
+            ["Word.", "More."],
+        ),
         ('<p>Word<sup><a href="#f1">1</a></sup>.</p><p>More.</p><p id="f1">1. A note.</p>', ["Word.", "More."]),
         ('<p>Word<sup><a href="#f1">1</a></sup>.</p><p>More.</p><p><a id="f1"></a>1. A note.</p>', ["Word.", "More."]),
     ],
     "contents": [
         ('<nav><ol><li><a href="#a">A</a></li></ol></nav><p>One</p>', ["One"]),
         ('<p>One</p><ul><li><a href="#a">A</a></li><li><a href="#b">B</a></li></ul><p>Two</p>', ["One", "Two"]),
+        (
+            '<h2>Contents</h2><table><tr><td>I.</td><td><a href="#a">A</a></td><td>3</td></tr>'
+            '<tr><td>II.</td><td><a href="#b">B</a></td></tr></table><p>Two</p>',
+            ["Two"],
+        ),
         ('<ul><li><a href="http://x.y/">A</a></li><li><a href="#b">B</a></li></ul>', ["A", "B"]),
     ],
     "licence": [('<p>One</p><section class="pg-boilerplate" id="pg-footer"><p>Licence.</p></section>', ["One"])],
