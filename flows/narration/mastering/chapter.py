@@ -124,7 +124,7 @@ def master(chapter: Chapter, studio: Studio) -> Mastered:
     """
     if not chapter.pieces:
         raise MasteringFailed(f"The chapter “{chapter.title}” has nothing that is spoken.", "Leave it out of the book.")
-    ranges = split(chapter.pieces, store=studio.store, sound=studio.sound, minutes=studio.profile.minutes)
+    ranges = split(chapter.pieces, store=studio.store, sound=studio.sound, seconds=studio.profile.most_speech)
     parts, unchanged = [], True
     for count, place in enumerate(ranges, start=1):
         made, kept = _part(chapter, studio, place, part=count if len(ranges) > 1 else 0)
