@@ -2,8 +2,9 @@
 What mastering a book and binding it takes, against the same filters, encoders and measurements run by hand, and against pydub.
 
 *Bare* is ffmpeg and libsndfile on chapters that lie ready as PCM, two at once: a pass that measures loudness, one that encodes
-MP3 and AAC, two that measure the MP3, and the muxer. It reads no takes, checks nothing, and needs no rehearsal as it need not
-hit a level. *pydub* joins the same takes, sets one gain and exports MP3s: no limiter, no room tone, nothing measured, no M4B.
+MP3 and AAC, two that measure the MP3, one that measures the AAC, and the muxer. It reads no takes, checks nothing, and needs no
+rehearsal as it need not hit a level. *pydub* joins the same takes, sets one gain and exports MP3s: no limiter, no room tone,
+nothing measured, no M4B.
 """
 
 import hashlib
@@ -161,6 +162,7 @@ def _bare_chapter(pcm: Path, target: Path) -> None:
         *("-map", "[aac]", "-c:a", "aac", "-aac_coder", "fast", "-b:a", "96k", "-f", "adts", str(target.with_suffix(".aac"))),
     )
     _run("-i", str(mp3), "-af", "ebur128=metadata=1:peak=true", "-f", "null", "-")
+    _run("-i", str(target.with_suffix(".aac")), "-af", "ebur128=metadata=1:peak=sample", "-f", "null", "-")
     energies, peak = [], 0.0
     with soundfile.SoundFile(mp3) as file:
         for block in file.blocks(file.samplerate // 2 * 20, dtype="float32"):

@@ -119,6 +119,7 @@ def test_two_libraries_read_the_same_chapters_and_tags(tmp_path: Path) -> None:
     assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")
 
 
+@pytest.mark.long
 def test_many_chapters_with_titles_of_any_kind(tmp_path: Path) -> None:
     """
     Nero's list ends at 255 chapters, QuickTime's does not.
@@ -225,6 +226,7 @@ def test_after_a_change_in_one_chapter_that_one_alone_is_encoded(tmp_path: Path)
     assert second.samples > first.samples
 
 
+@pytest.mark.long
 def test_a_damaged_m4b_is_bound_again(tmp_path: Path) -> None:
     """
     Whatever its tags say.
@@ -262,6 +264,7 @@ def test_damaged_sound_is_not_bound(tmp_path: Path) -> None:
     assert (whole, files) == (path.read_bytes(), sorted(studio.work.iterdir()))
 
 
+@pytest.mark.long
 def test_the_cover_is_in_the_book(tmp_path: Path) -> None:
     """
     As the JPEG that it is, beside the chapters.

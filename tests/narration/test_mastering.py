@@ -156,6 +156,7 @@ def test_other_profiles_are_met_as_well(studio: Studio, profile: str, loudness: 
         assert heard.info.bitrate == pytest.approx(kbps * 1000, rel=0.001)
 
 
+@pytest.mark.long
 def test_pieces_are_where_they_are_said_to_be(studio: Studio) -> None:
     """
     To a few milliseconds, in the MP3: each take begins with a click of its own.
@@ -347,6 +348,7 @@ def _long(studio: Studio, *, minutes: float, each: float = 20.0, joint: Joint = 
     return [Piece(pieces[0].take, joint if place < many - 1 else Joint.END) for place in range(many)]
 
 
+@pytest.mark.long
 def test_a_chapter_that_is_too_long_is_split_between_paragraphs(studio: Studio) -> None:
     """
     Into parts of about equal length and loudness, which say which they are; no piece is lost.
@@ -438,3 +440,5 @@ def test_the_sound_for_the_m4b_is_as_loud_as_the_mp3(studio: Studio, tmp_path: P
     assert len(heard) == made.parts[0].frames * 1024
     assert _loudness(heard) == pytest.approx(Measured(_path(studio, made)).loudness, abs=0.1)
     assert np.abs(heard).max() <= 10 ** (-3 / 20)
+    assert made.parts[0].aac_loudness == pytest.approx(_loudness(heard), abs=0.1)
+    assert made.parts[0].aac_peak == pytest.approx(20 * np.log10(np.abs(heard).max()), abs=0.05)

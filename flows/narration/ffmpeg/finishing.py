@@ -149,13 +149,13 @@ def retag(source: Path, target: Path, *, tags: Mapping[str, str], cover: Path | 
         shutil.copyfileobj(sound, file)
 
 
-def hear(path: Path, *, format: Literal["mp3", "aac", "mov"]) -> Encoder:
+def hear(path: Path, *, format: Literal["mp3", "aac"], peak: Literal["true", "sample"] = "true") -> Encoder:
     """
-    Decode an encoded file of ours and tell its loudness and true peak.
+    Decode an encoded file of ours and tell its loudness, and its peak between samples or of them (which takes half the time).
     """
     arguments = (
         *("-format_whitelist", format, "-protocol_whitelist", "file", "-f", format, "-i", url(path), "-map", "0:a:0"),
-        *("-af", f"ebur128=metadata=1:peak=true,{PRINTED}", "-f", "null", "-"),
+        *("-af", f"ebur128=metadata=1:peak={peak},{PRINTED}", "-f", "null", "-"),
     )
     with running(arguments, seconds=_MUX_SECONDS) as made:
         pass
