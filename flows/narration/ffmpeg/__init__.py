@@ -6,7 +6,7 @@ stream that ends, names every file by `file:` and an absolute path, and gives it
 ffmpeg open anything else.
 """
 
-from flows.narration.ffmpeg.encoding import Encoder, Format, encoder
+from flows.narration.ffmpeg.encoding import NO_PEAK, Encoder, Format, encoder
 from flows.narration.ffmpeg.finishing import FRAME, Chain, binder, chapter_list, hear, masters, meter, picture, retag
 from flows.narration.ffmpeg.process import FfmpegFailed, executable, printable
 from flows.narration.ffmpeg.reading import (
@@ -24,6 +24,7 @@ __all__ = [
     "MOST_DECODED_BYTES",
     "MOST_INPUT_BYTES",
     "MOST_TAG_CHARACTERS",
+    "NO_PEAK",
     "Chain",
     "Encoder",
     "FfmpegFailed",

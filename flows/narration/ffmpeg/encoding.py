@@ -15,7 +15,7 @@ from flows.narration.ffmpeg.tags import metadata, write_comment
 
 Format = Literal["mp3", "wav", "flac", "opus"]
 
-_NAMES = ("S", "LRA", "LRA.low", "LRA.high", "true_peaks_ch0")
+_NAMES = ("S", "LRA", "LRA.low", "LRA.high", "true_peaks_ch0", "sample_peaks_ch0")
 _DELETED = ",".join(f"ametadata=mode=delete:key=lavfi.r128.{name}" for name in _NAMES)
 PRINTED = f"{_DELETED},ametadata=mode=print:file=-"
 """What follows a meter: what is of no use is not printed."""
@@ -42,7 +42,7 @@ class Encoder:
     A running ffmpeg that takes mono 16-bit little-endian samples.
 
     When it is done, *momentary* is the loudness at each tenth of a second (LUFS, of 400 ms) and *integrated* that of all of it
-    (LUFS by ITU-R BS.1770-4), if any; *true_peak* is in dBTP, where the meter was asked for it.
+    (LUFS by ITU-R BS.1770-4), if any; *peak* is in dB, where the meter was asked for one.
     """
 
     def __init__(self, stream: IO[bytes], log: IO[bytes]) -> None:
@@ -50,7 +50,7 @@ class Encoder:
         self._log = log
         self.momentary: list[float] = []
         self.integrated: float | None = None
-        self.true_peak: float | None = None
+        self.peak: float | None = None
 
     def write(self, pcm: bytes) -> None:
         """
@@ -131,5 +131,5 @@ def _read_loudness(heard: IO[bytes], made: Encoder) -> None:
             made.momentary.append(float(value))
         elif name == b"lavfi.r128.I":
             made.integrated = float(value) if float(value) > _NO_LOUDNESS else None
-        elif name == b"lavfi.r128.true_peak":
-            made.true_peak = max(made.true_peak or NO_PEAK, 20 * math.log10(max(float(value), 1e-9)))
+        elif name in (b"lavfi.r128.true_peak", b"lavfi.r128.sample_peak"):
+            made.peak = max(NO_PEAK if made.peak is None else made.peak, 20 * math.log10(max(float(value), 1e-9)))

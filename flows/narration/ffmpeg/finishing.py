@@ -17,6 +17,9 @@ from flows.narration.ffmpeg.tags import id3_bytes, metadata, write_comment
 FRAME = 1024
 """Samples of an AAC frame; as many come before the first sample of what was encoded."""
 
+MOST_TITLE_BYTES = 250
+"""Longest title of a chapter in an M4B."""
+
 _OVERSAMPLED = 4  # as BS.1770 has it: peaks between samples are seen to 0.6 dB
 _MP3 = ("-c:a", "libmp3lame", "-id3v2_version", "3")
 _AAC = ("-c:a", "aac", "-aac_coder", "fast", "-f", "adts")
@@ -146,13 +149,13 @@ def retag(source: Path, target: Path, *, tags: Mapping[str, str], cover: Path | 
         shutil.copyfileobj(sound, file)
 
 
-def hear(path: Path, *, format: Literal["mp3", "aac", "mov"]) -> Encoder:
+def hear(path: Path, *, format: Literal["mp3", "aac"], peak: Literal["true", "sample"] = "true") -> Encoder:
     """
-    Decode an encoded file of ours and tell its loudness and true peak.
+    Decode an encoded file of ours and tell its loudness, and its peak between samples or of them (which takes half the time).
     """
     arguments = (
         *("-format_whitelist", format, "-protocol_whitelist", "file", "-f", format, "-i", url(path), "-map", "0:a:0"),
-        *("-af", f"ebur128=metadata=1:peak=true,{PRINTED}", "-f", "null", "-"),
+        *("-af", f"ebur128=metadata=1:peak={peak},{PRINTED}", "-f", "null", "-"),
     )
     with running(arguments, seconds=_MUX_SECONDS) as made:
         pass
@@ -193,8 +196,11 @@ def chapter_list(chapters: Sequence[tuple[str, int, int]], *, sample_rate: int) 
     """
     lines = [";FFMETADATA1"]
     for title, start, end in chapters:
-        # What is special in that format is escaped; a line is a line.
-        said = "".join(f"\\{letter}" if letter in "=;#\\" else letter for letter in " ".join(title.split()))
+        # What is special in that format is escaped; after a backslash, escaped or not, ffmpeg takes the line to go on.
+        # Nero's chapters have a byte for the length of their title.
+        whole = " ".join(title.replace("\0", "").split()).encode("utf-8", "replace")
+        line = whole[:MOST_TITLE_BYTES].decode("utf-8", "ignore")
+        said = "".join(f"\\{letter}" if letter in "=;#\\" else letter for letter in line) + " " * line.endswith("\\")
         lines += ["[CHAPTER]", f"TIMEBASE=1/{sample_rate}", f"START={start}", f"END={end}", f"title={said}"]
     return "\n".join(lines) + "\n"
 

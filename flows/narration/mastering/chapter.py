@@ -16,14 +16,14 @@ from flows.narration import ffmpeg
 from flows.narration.assemble import MARK, Piece, Sound
 from flows.narration.contour import Contour
 from flows.narration.errors import MasteringFailed, NarrateError
-from flows.narration.ffmpeg import Chain
+from flows.narration.ffmpeg import NO_PEAK, Chain, Encoder
 from flows.narration.files import replacing
 from flows.narration.manifest import Record
 from flows.narration.mastering.book import Book, Chapter
 from flows.narration.mastering.measuring import Levels, measure
 from flows.narration.mastering.naming import deliverable_name
 from flows.narration.mastering.parts import split
-from flows.narration.mastering.profiles import LevelProfile
+from flows.narration.mastering.profiles import SLACK, LevelProfile
 from flows.narration.mastering.reel import Reel, rehearse, survey
 from flows.narration.speech import SAMPLE_RATE
 from flows.narration.takes import TakeStore
@@ -50,6 +50,8 @@ class Part(Record):
 
     *sound* is the digest of what the audio alone was made from, without tags and cover.
 
+    *levels* were measured of the MP3, and *aac_loudness* (LUFS) and *aac_peak* (dB) of the AAC.
+
     *places* is where each piece's speech begins and ends in the MP3; *first* and *last* are the pieces that it holds.
     """
 
@@ -68,6 +70,8 @@ class Part(Record):
     last: int
     places: list[tuple[int, int]]
     levels: Levels
+    aac_loudness: float | None
+    aac_peak: float
     gain: float
     peaks: list[int]
     momentary: list[float]
@@ -124,7 +128,7 @@ def master(chapter: Chapter, studio: Studio) -> Mastered:
     """
     if not chapter.pieces:
         raise MasteringFailed(f"The chapter “{chapter.title}” has nothing that is spoken.", "Leave it out of the book.")
-    ranges = split(chapter.pieces, store=studio.store, sound=studio.sound, minutes=studio.profile.minutes)
+    ranges = split(chapter.pieces, store=studio.store, sound=studio.sound, seconds=studio.profile.most_speech)
     parts, unchanged = [], True
     for count, place in enumerate(ranges, start=1):
         made, kept = _part(chapter, studio, place, part=count if len(ranges) > 1 else 0)
@@ -220,6 +224,8 @@ def _recorded(pieces: Sequence[Piece], named: dict[str, Any], studio: Studio, ta
             samples=made.reel.samples,
             places=made.reel.places(),
             levels=made.levels,
+            aac_loudness=None if made.aac.integrated is None else round(made.aac.integrated, 2),
+            aac_peak=round(_peak(made.aac), 2),
             gain=round(made.gain, 3),
             peaks=made.contour.peaks,
             momentary=made.contour.momentary,
@@ -231,6 +237,7 @@ class _Made:
     reel: Reel
     levels: Levels
     contour: Contour
+    aac: Encoder
     gain: float
 
 
@@ -254,8 +261,9 @@ def _made(reel: Reel, studio: Studio, mp3: Path, aac: Path, *, tags: dict[str, s
         fitted = heard.fit(reel, gain=gain, profile=profile)
         _encode(fitted, studio, mp3, aac, chain=_chain(profile, gain, ceiling), tags=tags)
         levels, contour = measure(mp3)
-        made = _Made(reel=fitted, levels=levels, contour=contour, gain=gain)
-        over = _over(profile, levels)
+        other = ffmpeg.hear(aac, format="aac", peak="sample" if profile.true_peak is None else "true")
+        made = _Made(reel=fitted, levels=levels, contour=contour, aac=other, gain=gain)
+        over = max(_over(profile, levels), _peak(other) - profile.highest_peak)
         step = 0.0 if levels.loudness is None else _step(profile, loudness=levels.loudness, rms=levels.rms)
         if over <= 0 and abs(step) <= NEAR:
             break
@@ -265,6 +273,8 @@ def _made(reel: Reel, studio: Studio, mp3: Path, aac: Path, *, tags: dict[str, s
         if abs(step) > NEAR:
             gain += step / _slope(tried)
     misses = profile.misses(levels)
+    if _peak(other) > profile.highest_peak + SLACK:
+        misses.append(f"peak of the AAC {_peak(other):.2f} dB, above {profile.highest_peak:g}")
     if misses:
         raise MasteringFailed(
             f"{name} misses the level profile {profile.name}: {'; '.join(misses)}.",
@@ -295,6 +305,10 @@ def _over(profile: LevelProfile, levels: Levels) -> float:
     """
     pairs = ((levels.peak, profile.peak), (levels.true_peak, profile.true_peak))
     return max((seen - limit for seen, limit in pairs if limit is not None), default=0.0)
+
+
+def _peak(heard: Encoder) -> float:
+    return NO_PEAK if heard.peak is None else heard.peak
 
 
 def _slope(tried: list[tuple[float, float]]) -> float:

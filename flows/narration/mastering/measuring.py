@@ -146,7 +146,7 @@ def measure(path: Path) -> tuple[Levels, Contour]:
         loudness=_rounded(heard.integrated),
         rms=round(envelope.rms, 2),
         peak=round(decibel(highest), 2),
-        true_peak=round(heard.true_peak if heard.true_peak is not None else decibel(highest), 2),
+        true_peak=round(heard.peak if heard.peak is not None else decibel(highest), 2),
         noise_floor=round(_floor(squares), 2),
         seconds=round(seconds, 3),
         head=round(head * envelope.step, 2),

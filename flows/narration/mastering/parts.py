@@ -16,7 +16,7 @@ SAMPLE_SECONDS = (60, 300)
 """Shortest and longest retail sample."""
 
 _SLACK_SECONDS = 20
-"""Kept free of the longest file for head and tail."""
+"""Kept free of the longest sample for head and tail."""
 
 _PLACES: tuple[frozenset[Joint], ...] = (
     frozenset({Joint.PARAGRAPH, Joint.SCENE_BREAK}),
@@ -58,15 +58,15 @@ class Lengths:
         return found
 
 
-def split(pieces: Sequence[Piece], *, store: TakeStore, sound: Sound, minutes: float) -> list[range]:
+def split(pieces: Sequence[Piece], *, store: TakeStore, sound: Sound, seconds: float) -> list[range]:
     """
-    Cut a chapter into parts of about equal length, none longer than so many *minutes* with its room tone.
+    Cut a chapter into parts of about equal length, none longer than so many *seconds*.
 
     Cuts fall between paragraphs; where paragraphs are too long for that, between sentences. Raises `MasteringFailed` where
     that is not enough either.
     """
     ends = Lengths.of(pieces, store=store, sound=sound).ends()
-    most = round((minutes * 60 - min(_SLACK_SECONDS, minutes * 6)) * SAMPLE_RATE)
+    most = round(seconds * SAMPLE_RATE)
     whole = ends[-1] if ends else 0
     if whole <= most:
         return [range(len(pieces))]
@@ -79,7 +79,7 @@ def split(pieces: Sequence[Piece], *, store: TakeStore, sound: Sound, minutes: f
             if count > 4 * -(-whole // most):
                 break
     raise MasteringFailed(
-        f"A chapter of {whole / SAMPLE_RATE / 60:.0f} minutes has no place at which to split it into files of {minutes:g}.",
+        f"A chapter of {whole / SAMPLE_RATE / 60:.0f} minutes has no place at which to split it below {seconds / 60:.0f}.",
         "Give it paragraphs, or choose a level profile with longer files.",
     )
 

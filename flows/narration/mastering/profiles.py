@@ -19,7 +19,7 @@ class LevelProfile(BaseModel):
     What is asked of each finished file; limits that are None are not asked for.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     name: str = Field(default="custom", description="Name of the profile.")
     loudness: float = Field(ge=-35, le=-9, description="Integrated loudness that each file is brought to, in LUFS.")
@@ -60,6 +60,13 @@ class LevelProfile(BaseModel):
         if self.loudness > self.highest_peak - 6:
             raise ValueError("loudness must be 6 dB or more below the peak")
         return self
+
+    @property
+    def most_speech(self) -> float:
+        """
+        Seconds that the speech of one file may have, with its pauses.
+        """
+        return self.minutes * 60 - self.head - self.tail - 1
 
     @property
     def highest_peak(self) -> float:
@@ -106,6 +113,8 @@ ACX = LevelProfile(
     rms_low=-23,
     rms_high=-18,
     peak=-3,
+    head=0.65,
+    tail=1.2,
     head_low=0.5,
     head_high=1.0,
     tail_low=1.0,

@@ -18,10 +18,10 @@ from flows.narration.mastering.profiles import LevelProfile
 from flows.narration.speech import SAMPLE_RATE
 from flows.narration.takes import TakeStore
 
-EXCERPT_SECONDS = 60
+EXCERPT_SECONDS = 40
 REHEARSALS = 4
-CLOSE = 0.05
-"""LU that a rehearsal need not find."""
+CLOSE = 0.3
+"""LU by which a rehearsal may miss: once that is made up for, there is next to nothing left."""
 
 _STEP = round(STEP_SECONDS * SAMPLE_RATE)
 
@@ -138,7 +138,7 @@ def rehearse(reel: Reel, *, profile: LevelProfile, gain: float, ceiling: float) 
     """
     Return the gain that makes of *reel*, limited at *ceiling*, what *gain* would make of it without a limiter.
 
-    How much a limiter takes is tried on about a minute, from all over the part: on a whole chapter it would take too long.
+    How much a limiter takes is tried on less than a minute of it, from all over the part: on a whole chapter it would take too long.
     """
     some = _excerpt(reel)
 
