@@ -6,11 +6,11 @@ Chapters come from the book, never from the audio that was made: one that failed
 
 from collections.abc import Sequence
 
-from flows.narration import deliverables, entries, ffmpeg
+from flows.narration import cost, deliverables, entries, ffmpeg
 from flows.narration.assemble import Piece
 from flows.narration.binding import Bound, bind
 from flows.narration.contour import Contour
-from flows.narration.deliverables import BOOK, BookFile, ChapterEntry
+from flows.narration.deliverables import BOOK, BookFile, ChapterEntry, FileEntry
 from flows.narration.edition import SAMPLE, BookOrder, m4b_name
 from flows.narration.errors import UsageError
 from flows.narration.files import replacing
@@ -177,7 +177,9 @@ class BookProduction(Production):
         """
         Put together `book.json`.
         """
-        book, files, chapters = self.order.book, [], []
+        book = self.order.book
+        files: list[FileEntry] = []
+        chapters: list[ChapterEntry] = []
         for name, starts in zip(self._plans, bound.starts, strict=True):
             one, found, plan, entry = self._spoken[name], self.mastered[name], self._plans[name], self.entries[name]
             files += deliverables.files_of(found, "credits" if one.number is None else "chapter")
@@ -190,7 +192,7 @@ class BookProduction(Production):
                     text=plan.reading.digest,
                     start=round(starts[0] / SAMPLE_RATE, 4),
                     seconds=entry.seconds,
-                    usd=entry.usd,
+                    usd=cost.usd(plan.reading.size, model=self.order.delivery.model),
                     files=[part.file for part in found.parts],
                     segments=deliverables.places_of(plan, found, starts, one.origins),
                 )
@@ -213,7 +215,7 @@ class BookProduction(Production):
             profile=self.order.profile.model_dump(),
             voice=self.voice,
             model=self.order.delivery.model,
-            usd=round(sum(entry.usd for entry in self.entries.values()), 6),
+            usd=round(sum(one.usd for one in chapters), 6),
             seconds=round(bound.seconds, 3),
             files=files,
             chapters=chapters,

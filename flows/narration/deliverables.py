@@ -80,7 +80,7 @@ class ChapterEntry(Record):
 
 class BookFile(Record):
     """
-    `book.json`. Money is in USD of all takes as they were paid for in this run; paths are relative to the folder.
+    `book.json`. Money is what speaking all of it once costs, in USD; paths are relative to the folder.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")

@@ -146,7 +146,7 @@ def standing(chapter: Chapter, studio: Studio) -> Mastered | None:
     ranges = [range(len(chapter.pieces))]
     if _standing(chapter, studio, ranges[0], part=0) is None:
         try:
-            ranges = split(chapter.pieces, store=studio.store, sound=studio.sound, minutes=studio.profile.minutes)
+            ranges = split(chapter.pieces, store=studio.store, sound=studio.sound, seconds=studio.profile.most_speech)
         except (NarrateError, OSError):
             return None
     parts = []
