@@ -23,12 +23,14 @@ kills: $(VENV)/test ## a run killed N times at random moments, then brought to i
 soak: $(VENV)/test ## SEGMENTS segments under random faults: how it ends, and how much memory it takes
 	SEGMENTS=$(SEGMENTS) $(BIN)/python -m pytest -m long -s tests/test_soak.py
 
-check: $(VENV)/check ## formatting, lint, types, docstrings, spelling
+check: $(VENV)/check ## formatting, lint, types, docstrings, spelling, Docker's files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/interrogate flows tests bench
 	$(BIN)/typos
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
 bench: $(VENV)/test ## comparisons, as ratios
 	$(BIN)/python -m bench

@@ -21,7 +21,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows import orders, settings
+from flows import orders, settings, studio_commands, up
+from flows.knobs import Limits, Output, Scripts, VoiceKnobs
 from flows.narration import cost, ledger, plan, report
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.manifest import RUN, Manifest
@@ -30,7 +31,7 @@ from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import TakeStore, take_key
 from flows.narration.voice import REFERENCE_TAG
 from flows.sandbox.scenarios import SCENARIOS
-from flows.settings import Limits, Output, Scripts, Settings, VoiceKnobs
+from flows.settings import Settings
 
 CHECKOUTS = (Path.cwd(), Path(__file__).parents[1])
 """Where the example scripts and the reference may be."""
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", _run, "Narrate a script or a folder of scripts.", epilog=CONSENT)
     run.add_argument("scripts", metavar="SCRIPTS", help=_help(Scripts.model_fields["scripts"]))
     _options(run, (Scripts, VoiceKnobs, Delivery, Output, Limits))
-    run.add_argument("--yes", action="store_true", help="Ask nothing; a run never does.")
+    run.add_argument("--yes", action="store_true", help="Go on above --approve-above-usd, too.")
     _json(run)
 
     estimate = _command(commands, "estimate", _estimate, "Tell what narrating would cost; sends nothing, needs no key.")
@@ -90,6 +91,9 @@ def parser() -> argparse.ArgumentParser:
     _json(forms)
 
     _voices(commands)
+    studio_commands.add(commands)
+
+    up.add_to(commands)
 
     sandbox = _command(commands, "sandbox", _sandbox, "Run the stand-in of the Fish Audio API until stopped.")
     sandbox.add_argument("--port", type=int, default=8400, help="Port to listen at, 0 picks one. Default: 8400.")
@@ -187,6 +191,7 @@ def _demo(arguments: argparse.Namespace) -> int:
             "instant": False,
             "takes": None,
             "budget": None,
+            "approve_above_usd": None,
         },
     )
     _say("A stand-in of the Fish Audio API speaks here: its voice only leans towards the reference, it is no clone of it.")
@@ -201,6 +206,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.yes:
+        arguments.approve_above_usd = None
     return _narrate(_settings(arguments), as_json=arguments.json)
 
 

@@ -13,9 +13,10 @@ from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from flows import settings
+from flows.knobs import VoiceChoice
 from flows.narration.address import HOSTED_API, checked_address
 from flows.narration.errors import KeyRefused, UsageError
-from flows.settings import Account, VoiceChoice
+from flows.settings import Account
 
 SLUG = "fish-audio-credentials"
 

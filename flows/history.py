@@ -1,9 +1,10 @@
 """
-Prefect's embedded server as a process of its own: `python -m flows.history API DOOR ADDRESS`, as `flows.studio` starts it.
+Prefect's server as a process of its own: `python -m flows.history API DOOR ADDRESS [studio]`, as `flows.studio` starts it.
 
 Prefect would start the same server by itself, but imports all of it into the command (100 MB) and leaves it running when the
 command is killed. This one is shared by the commands that find its address. Each of them holds a connection to the *door*,
-which the kernel closes however the command ends; when none is left, the server ends.
+which the kernel closes however the command ends; when none is left, the server ends. The server of a *studio* has its UI and
+all of its services, among them the clock that starts deployments; the embedded one has neither.
 """
 
 import contextlib
@@ -36,12 +37,14 @@ AT_ONCE_SECONDS = 0.001
 
 class _Server(uvicorn.Server):
     """
-    A server that steps back once it is up: writing history down must not keep requests waiting.
+    A server that steps back once it is up: writing history down must not keep requests waiting. A studio's does not.
     """
+
+    lower_priority = LOWER_PRIORITY
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        os.nice(LOWER_PRIORITY)
+        os.nice(self.lower_priority)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -59,21 +62,37 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     api, door = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    studio = "studio" in sys.argv[4:]
     server = _Server(
-        uvicorn.Config(_app, factory=True, log_level="error", lifespan="on", timeout_graceful_shutdown=CLOSE_SECONDS)
+        uvicorn.Config(
+            _studio if studio else _embedded,
+            factory=True,
+            log_level="error",
+            lifespan="on",
+            timeout_graceful_shutdown=CLOSE_SECONDS,
+        )
     )
+    server.lower_priority = 0 if studio else LOWER_PRIORITY
     threading.Thread(target=_end_with_the_last, args=(door, Path(sys.argv[3]), server), daemon=True).start()
     server.run(sockets=[api])
 
 
-def _app() -> Any:
+def _embedded() -> Any:
+    return _app(ephemeral=True)
+
+
+def _studio() -> Any:
+    return _app(ephemeral=False)
+
+
+def _app(*, ephemeral: bool) -> Any:
     """
     Import and make Prefect's server, which takes seconds: a command may be gone before it is up.
     """
     settings.prepare_prefect()
     from prefect.server.api.server import create_app
 
-    return create_app(ephemeral=True, final=True)
+    return create_app(ephemeral=ephemeral, final=True)
 
 
 def _end_with_the_last(door: socket.socket, address: Path, server: uvicorn.Server) -> None:

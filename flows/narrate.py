@@ -14,8 +14,9 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from flows.credentials import account_of
+from flows.knobs import Groups, Limits, Output, Scripts, VoiceChoice
 from flows.narration.speech import Delivery
-from flows.settings import Groups, Limits, Output, Scripts, VoiceChoice, from_environment
+from flows.settings import from_environment
 from flows.steps import begin, cast_voice, in_production, outcome, record_all
 
 
@@ -49,9 +50,10 @@ async def narrate(
         output: What is made, and where.
         limits: What may be spent, in money and in patience.
     """
-    production = begin(Groups(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits))
+    production = await begin(Groups(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits))
     async with in_production(production):
         account = await account_of(voice)
-        cast, entry = await cast_voice(voice, account=account, folder=output.folder / ".voice", patience=limits)
+        folder, ask = output.folder / ".voice", limits.ask_on_warnings
+        cast, entry = await cast_voice(voice, account=account, folder=folder, patience=limits, ask_on_warnings=ask)
         await record_all(production, cast, entry, account=account)
     return outcome(production)

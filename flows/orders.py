@@ -6,11 +6,11 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from flows import settings
+from flows.knobs import Groups, Output, Scripts
 from flows.narration import plan
 from flows.narration.production import Order
 from flows.narration.takes import TakeStore
 from flows.narration.voice import refuse_recordings
-from flows.settings import Groups, Output, Scripts
 
 _ahead: ContextVar[tuple[Groups, Order] | None] = ContextVar("ahead", default=None)
 
@@ -56,4 +56,5 @@ def order(groups: Groups) -> Order:
         sound=output,
         patience=limits,
         budget_usd=limits.budget,
+        approve_above_usd=limits.approve_above_usd,
     )

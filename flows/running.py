@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows import marks, stopping
+from flows.knobs import Groups
 from flows.narrate import narrate
 from flows.narration import report
 from flows.narration.errors import ExitCode, Interrupted
 from flows.narration.manifest import Totals
 from flows.narration.production import Production, watching
-from flows.settings import Groups
 
 REFRESH_SECONDS = 0.5
 

@@ -1,29 +1,33 @@
 """
 Every knob: type, default, unit, one sentence. The only reader of the environment, and what sets it for Prefect.
 
-The groups below are the parameters of the flows, so that the form in the Prefect UI explains itself; `Settings` is all of
-them together, each with an option of the command line and a variable `NARRATE_…`.
+The knobs of a run stand in `flows.knobs`; `Settings` is all of them together, each with an option of the command line and a
+variable `NARRATE_…`.
 """
 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from flows.knobs import Groups, Limits, Output, Scripts, VoiceChoice, VoiceKnobs
 from flows.narration.address import HOSTED_API, checked_address
-from flows.narration.assemble import Sound
 from flows.narration.errors import KeyRefused, UsageError
-from flows.narration.files import legible, require_writable
-from flows.narration.limiter import Patience
-from flows.narration.segments import Cutting
+from flows.narration.files import legible
 from flows.narration.speech import Delivery
-from flows.narration.takes import local_folder
 
 Group = TypeVar("Group", bound=BaseModel)
 
@@ -45,136 +49,15 @@ PREFECT = {
 }
 """What Prefect is set to wherever a command is started from; the same as in `prefect.toml`, and any of it may be overridden."""
 
-
-class _Source(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    scripts: str = Field(
-        min_length=1,
-        description="Folder of .txt and .md files, or one such file. A folder is walked in natural order, subfolders too.",
-        examples=["data/scripts", "/srv/books/my-novel"],
-    )
-    encoding: str | None = Field(
-        default=None, description="Encoding of scripts that are neither UTF-8 nor carry a byte order mark, for example cp1252."
-    )
-
-
-# The base that comes last stands first in the form.
-class Scripts(Cutting, _Source):
-    """
-    What is narrated.
-    """
-
-
-class VoiceKnobs(BaseModel):
-    """
-    The knobs of `VoiceChoice`, which holds them to each other.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    reference: list[str] = Field(
-        default=[],
-        description="Recordings of the speaker, 10 to 270 seconds in all (wav, flac, mp3, m4a, ogg, opus, webm, aiff). The "
-        "speaker must consent to the cloning.",
-        examples=[["data/reference.wav"]],
-    )
-    transcript: str | None = Field(
-        default=None, description="What is said in the recordings, word for word; by default reference.txt beside the first."
-    )
-    voice_id: str | None = Field(
-        default=None, pattern=r"^[\w-]+$", description="Id of a voice at Fish Audio: it is used, and none is created."
-    )
-    voice_title: str | None = Field(
-        default=None, max_length=100, description="Name of the voice in the account; by default that of the first recording."
-    )
-    instant: bool = Field(
-        default=False, description="Create no voice, but send the recording and its transcript with each request."
-    )
-    poll_interval: float = Field(default=5.0, gt=0, le=300, description="Seconds between two looks at a voice in training.")
-    training_timeout: float = Field(default=300.0, ge=0, le=86_400, description="Seconds a voice may take until it is trained.")
-    credentials: str | None = Field(
-        default=None,
-        pattern=r"^[a-z0-9-]+$",
-        max_length=100,
-        description="Name of the Prefect block (type fish-audio-credentials) with the account's key, never the key itself; "
-        "without one, or where there is no such block, FISH_API_KEY and FISH_BASE_URL in the environment say which account.",
-        examples=["fish-audio"],
-    )
-
-
-class VoiceChoice(VoiceKnobs):
-    """
-    Whose voice narrates: a new one made from recordings, or one that is there. Only clone a voice whose owner consents.
-    """
-
-    @model_validator(mode="after")
-    def _one_voice(self) -> Self:
-        if bool(self.reference) == bool(self.voice_id):
-            raise ValueError("give either recordings (--reference) or the id of a voice (--voice-id), one of the two")
-        if self.instant and self.voice_id:
-            raise ValueError("--instant sends a recording along: it goes with --reference, not with --voice-id")
-        return self
-
-
-class _Place(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    out: str = Field(default="data/audio", min_length=1, description="Folder the narrations go to, mirroring the scripts.")
-    takes: str | None = Field(default=None, description="Folder of the take store; by default .takes in the output folder.")
-
-
-class Output(Sound, _Place):
-    """
-    What is made, and where.
-    """
-
-    @property
-    def folder(self) -> Path:
-        """
-        The output folder.
-        """
-        return local_folder(self.out)
-
-    @property
-    def takes_folder(self) -> Path:
-        """
-        The take store's folder.
-        """
-        return local_folder(self.takes) if self.takes else self.folder / ".takes"
-
-    def folders(self) -> tuple[Path, Path]:
-        """
-        Return the output folder and the take store's; `UsageError` where nothing can be written there.
-        """
-        for folder in (self.folder, self.takes_folder):
-            require_writable(folder)
-        return self.folder, self.takes_folder
-
-
-class _Purse(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    budget: float | None = Field(default=None, ge=0, description="USD that this run may cost at most; no limit by default.")
-
-
-class Limits(Patience, _Purse):
-    """
-    What may be spent, in money and in patience.
-    """
-
-
-@dataclass(frozen=True)
-class Groups:
-    """
-    The five groups of knobs that a run takes, as the flow's parameters.
-    """
-
-    scripts: Scripts
-    voice: VoiceChoice
-    speech: Delivery
-    output: Output
-    limits: Limits
+STUDIO = {
+    # Every 10 s by default, in which a person who has started a run looks at nothing.
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    # What is due later than now is taken when it is due: at the end of a studio nothing has been taken ahead.
+    "PREFECT_WORKER_PREFETCH_SECONDS": "0",
+    # Whoever asks for its health does so from this machine, or from the container it is in.
+    "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
+}
+"""What the worker of `narrate up` is set to besides; any of it may be overridden."""
 
 
 class Settings(Limits, Output, Delivery, VoiceKnobs, Scripts, BaseSettings):
@@ -223,11 +106,18 @@ class Account(BaseSettings):
         return checked_address(address, allow_http=info.data.get("allow_http", False))
 
     @property
+    def has_key(self) -> bool:
+        """
+        Whether there is a key.
+        """
+        return self.api_key is not None and bool(self.api_key.get_secret_value().strip())
+
+    @property
     def key(self) -> str:
         """
         The key in plain text; `KeyRefused` where there is none.
         """
-        if self.api_key is None or not self.api_key.get_secret_value().strip():
+        if self.api_key is None or not self.has_key:
             raise KeyRefused(
                 "There is no API key.", "Set FISH_API_KEY (https://fish.audio/app/api-keys), or try `narrate demo`."
             )
@@ -239,6 +129,19 @@ class Account(BaseSettings):
         Host name of the API, a part of every take's key.
         """
         return urlsplit(self.base_url).hostname or ""
+
+
+class WebhookKnobs(BaseSettings):
+    """
+    The webhook that is told of runs, signed; without it the block of `flows.webhook` counts.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="NARRATE_WEBHOOK_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    url: SecretStr | None = Field(default=None, description="Address that is told of runs by signed POST requests.")
+    secret: SecretStr | None = Field(
+        default=None, description="What they are signed with: whsec_ and 24 to 64 bytes in Base64."
+    )
 
 
 def use_account(*, base_url: str, api_key: str) -> None:
@@ -261,7 +164,18 @@ def from_environment(kind: type[Group]) -> Group:
     """
     config = SettingsConfigDict(env_prefix="NARRATE_", frozen=True, extra="ignore")
     reader: type[BaseModel] = type(kind.__name__, (kind, BaseSettings), {"model_config": config, "__module__": __name__})
-    return checked(kind, checked(reader, {}).model_dump())
+    sparse: type[Group] = type(kind.__name__, (_Sparse, kind), {"__module__": __name__, "__doc__": kind.__doc__})
+    return checked(sparse, checked(reader, {}).model_dump())
+
+
+class _Sparse(BaseModel):
+    """
+    Tells what is set: in the form of a deployment a null would stand for what is empty.
+    """
+
+    @model_serializer(mode="wrap")
+    def _told(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in told(self).items() if value is not None}
 
 
 def checked(kind: type[Group], given: Mapping[str, Any]) -> Group:
@@ -317,6 +231,17 @@ def prepare_prefect() -> None:
     bypass_proxies()
 
 
+def prepare_studio(*, health_port: int | None) -> None:
+    """
+    Set Prefect up for a worker in this process, which tells of its health at *health_port*; call before Prefect is imported.
+    """
+    for name, value in STUDIO.items():
+        os.environ.setdefault(name, value)
+    if health_port is not None:
+        os.environ["PREFECT_WORKER_WEBSERVER_PORT"] = str(health_port)
+    prepare_prefect()
+
+
 def bypass_proxies() -> None:
     """
     Reach this machine's own addresses without the proxy that may be set for all others.
@@ -331,3 +256,17 @@ def use_prefect_api(url: str) -> None:
     Have this process keep its run history at *url*, where there is no UI; call before Prefect is imported.
     """
     os.environ |= {"PREFECT_API_URL": url, "PREFECT_UI_URL": ""}
+
+
+def use_studio(*, host: str, port: int) -> None:
+    """
+    Have this process, and the server that it starts, use the studio's address: the API is where the UI looks for it.
+    """
+    ui = f"http://{host}:{port}"
+    os.environ |= {
+        "PREFECT_API_URL": f"{ui}/api",
+        "PREFECT_UI_URL": ui,
+        "PREFECT_SERVER_API_HOST": host,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_UI_API_URL": f"{ui}/api",
+    }

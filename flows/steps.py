@@ -17,13 +17,16 @@ from anyio import CancelScope
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
+from prefect.exceptions import Pause
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from flows import marks, orders, showing
+from flows import marks, orders, showing, telling
+from flows.approval import approve_cost, approve_reference
+from flows.knobs import Groups, VoiceChoice
 from flows.narration import report
 from flows.narration.ending import worst
-from flows.narration.errors import Interrupted, NarrateError, RequestUnread, StorageFailed, UsageError, VoiceFailed
+from flows.narration.errors import Declined, Interrupted, NarrateError, RequestUnread, StorageFailed, UsageError, VoiceFailed
 from flows.narration.limiter import Patience
 from flows.narration.locks import RUN_LOCK, TAKES_LOCK, held
 from flows.narration.manifest import ScriptEntry, VoiceEntry
@@ -31,16 +34,19 @@ from flows.narration.production import Production
 from flows.narration.reference import Reference
 from flows.narration.speech import InlineReference, Speech, Voice
 from flows.narration.takes import voice_key
-from flows.settings import Account, Groups, VoiceChoice
-from flows.stopping import stoppable
+from flows.settings import Account
+from flows.stopping import stoppable, suspended
 from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
+from flows.telling import telling_of_budget
 
 CREATE_SECONDS = 5.0
 """Seconds between attempts to create a voice, so that the account can show one whose answer got lost."""
 
+WAITING = "It waits for a person's yes or no: Resume, in the Prefect UI, asks for it."
+
 
 async def cast_voice(
-    choice: VoiceChoice, *, account: Account, folder: Path, patience: Patience
+    choice: VoiceChoice, *, account: Account, folder: Path, patience: Patience, ask_on_warnings: bool = False
 ) -> tuple[Voice | InlineReference, VoiceEntry]:
     """
     Have the voice a run asked for, ready to speak: normalize, create and wait, as far as each is needed.
@@ -52,6 +58,7 @@ async def cast_voice(
         return voice, entry
     title = choice.voice_title or Path(choice.reference[0]).stem
     reference = normalize_reference(choice.reference, choice.transcript, folder)
+    await approve_reference(reference.warnings, ask=ask_on_warnings)
     if choice.instant:
         return await _inline(reference, title=title)
     create = create_voice.with_options(
@@ -93,13 +100,17 @@ async def _show_voice(entry: VoiceEntry, *, state: str, reference: Reference | N
     await acreate_markdown_artifact(card, key="narrate-voice", description=report.voice_line(entry))
 
 
-def begin(groups: Groups) -> Production:
+async def begin(groups: Groups) -> Production:
     """
     Read the scripts and refuse what a person must mend first; nothing is sent.
     """
     marks.leave()
     _tell_in_sentences()
-    order = orders.order(groups)
+    try:
+        order = orders.order(groups)
+    except NarrateError as error:
+        await telling.run_refused(error)
+        raise
     logger = get_run_logger()
     logger.info("%d scripts to narrate into %s.", len(order.survey.readings), order.out)
     for left in order.survey.left_out:
@@ -134,18 +145,29 @@ async def _reported(production: Production) -> AsyncIterator[None]:
     """
     try:
         yield
-    except UsageError:
+    except UsageError as error:
+        await telling.run_refused(error)
         raise
     except BaseException as error:
         stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
+        if isinstance(error, Declined):
+            production.interrupted, production.why = True, str(error)
         with CancelScope(shield=True), suppress(StorageFailed):  # which is logged; how the run ended counts for more
-            await _report(production, state="cancelled" if stopped else "failed", error=None if stopped else str(error))
+            said = WAITING if isinstance(error, Pause) else production.why if stopped else str(error)
+            await _report(production, state="cancelled" if stopped else "failed", error=said, ended=not _waits(error))
         if not (stopped and production.interrupted):
             raise
         if task := asyncio.current_task():
             task.uncancel()
     else:
         await _report(production, state="completed")
+
+
+def _waits(error: BaseException) -> bool:
+    """
+    Tell whether a run that comes to an *error* is not at its end, but suspended.
+    """
+    return isinstance(error, Pause) or suspended()
 
 
 def outcome(production: Production) -> Mapping[str, Any] | State[Any]:
@@ -155,12 +177,16 @@ def outcome(production: Production) -> Mapping[str, Any] | State[Any]:
     No plain dict: Prefect would look for futures in all of it, which for 1,000 scripts takes longer than reading them.
     """
     if production.result["state"] == "cancelled":
-        return Cancelled(message=str(Interrupted.by_a_person()))
+        return Cancelled(message=production.why or str(Interrupted.by_a_person()))
     return UserDict(production.result)
 
 
 async def _report(
-    production: Production, *, state: Literal["completed", "failed", "cancelled"], error: str | None = None
+    production: Production,
+    *,
+    state: Literal["completed", "failed", "cancelled"],
+    error: str | None = None,
+    ended: bool = True,
 ) -> None:
     try:
         manifest = production.finish(state=state, error=error)
@@ -169,9 +195,12 @@ async def _report(
         raise
     told = report.headline(manifest.totals)
     get_run_logger().info("%s", told)
-    await acreate_markdown_artifact(report.run_report(manifest), key="narrate-report", description=told)
+    shown = report.run_report(manifest, out=production.order.out)
+    await acreate_markdown_artifact(shown, key="narrate-report", description=told)
     if production.sending:
         await showing.costs(production)
+    if ended:
+        await telling.run_ended(production, manifest)
 
 
 async def _afford(production: Production, speech: Speech) -> None:
@@ -193,6 +222,7 @@ async def _afford(production: Production, speech: Speech) -> None:
         "an unknown credit" if credit is None else f"{credit:.4f} USD",
     )
     production.check_money(need, credit_usd=credit)
+    await approve_cost(need, above_usd=production.order.approve_above_usd)
 
 
 async def _credit(speech: Speech) -> float | None:
@@ -216,13 +246,14 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
             get_run_logger().info("Every narration is there already; nothing is sent.")
             return
         await _afford(production, speech)
-        async with production.recorder(speech=speech, voice=voice), showing.progress(production):
+        recorder = production.recorder(speech=speech, voice=voice)
+        async with telling_of_budget(production), recorder, showing.progress(production):
             runs: list[asyncio.Task[ScriptEntry]] = []
             try:
                 for name in names:
                     if not await production.admit(name):
                         break
-                    runs.append(asyncio.create_task(synthesize(name, production)))
+                    runs.append(asyncio.create_task(_narrated(name, production)))
                 ends = await asyncio.gather(*runs, return_exceptions=True)
             finally:
                 for run in runs:
@@ -231,6 +262,12 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
     error = worst(faults, entries=list(production.entries.values()))
     if error is not None:
         raise error
+
+
+async def _narrated(name: str, production: Production) -> ScriptEntry:
+    entry = await synthesize(name, production)
+    await telling.narration_ready(production, entry)
+    return entry
 
 
 def _tell_in_sentences() -> None:

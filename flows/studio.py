@@ -1,9 +1,10 @@
 """
-Servers and workers as processes: the sandbox of `narrate demo`, and Prefect's embedded server.
+Servers as processes: the sandbox of `narrate demo`, Prefect's embedded server, and the server of `narrate up`.
 """
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,8 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import httpx
 from filelock import FileLock
@@ -29,6 +32,12 @@ HISTORY_SECONDS = 120
 REACH_SECONDS = 30
 TURN_SECONDS = 30
 LOOK_SECONDS = 0.1
+
+SAID = 2000
+"""Characters that are quoted of what a process said last."""
+
+STUDIO = "narrate-studio"
+"""How the file begins that has the address of a studio's server."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -70,24 +79,142 @@ def keep_history() -> Callable[[], None]:
     set_to = get_current_settings()
     standing, home = set_to.api.url, set_to.home
     if standing:
-        if not standing.startswith(("http://", "https://")):
-            raise UsageError(
-                f"PREFECT_API_URL is {standing!r}, which is no address.", "It looks like http://127.0.0.1:4200/api."
-            )
+        _require_address(standing)
         return _then_settle(lambda: _reach(standing), home=home, keeper=standing)
     require_writable(home)
-    url = set_to.server.database.connection_url
-    database = url.get_secret_value() if url else ""
+    database = _database()
+    kind = _digest(database, prefect.__version__)
     try:
-        history = History(home / f"narrate-history-{_digest(database, prefect.__version__)}.json")
+        history = History(home / f"narrate-history-{kind}.json", rather=home / f"{STUDIO}-{kind}.json")
     except OSError as error:
-        raise UsageError(
-            f"Prefect's embedded server, which keeps the run history, cannot be started in {home}: {error}.",
-            "Set PREFECT_HOME to a folder of your own.",
-        ) from error
+        raise _not_started(home, error) from error
     settings.use_prefect_api(history.url)
     refresh_global_settings_context()
     return _then_settle(history.wait, home=home, keeper=database)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """
+    The Prefect server that a studio works with.
+    """
+
+    ui: str
+    """Address of its UI."""
+
+    started: bool
+    """Whether it was started for this studio, and ends with it."""
+
+    wait: Callable[[], None]
+    """Returns when it answers."""
+
+
+def stand(*, port: int) -> Standing:
+    """
+    Find the Prefect server that a studio is to work with, or start one at *port*, and have this process use it.
+
+    It is the server that is configured, one that another studio has started, or one that stands at *port* already.
+    """
+    import prefect
+    from prefect.settings import get_current_settings
+
+    set_to = get_current_settings()
+    configured, home = set_to.api.url, set_to.home
+    if configured and not (_here(configured, port) and not _answers(configured)):
+        _require_address(configured)
+        return Standing(ui=set_to.ui_url or configured.removesuffix("/api"), started=False, wait=lambda: _reach(configured))
+    require_writable(home)
+    try:
+        history = History(home / f"{STUDIO}-{_digest(_database(), prefect.__version__)}.json", port=port, studio=True)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise _not_started(home, error) from error
+        return _at_port(port)
+    return _use(urlsplit(history.url).port or port, started=history.mine, wait=history.wait)
+
+
+def _at_port(port: int) -> Standing:
+    """
+    Use the Prefect server that listens at *port*; `UsageError` where something else does.
+    """
+    if not _answers(f"http://{LOOPBACK}:{port}/api"):
+        raise UsageError(f"Port {port} is taken by another program.", "Choose another --port; 0 picks one that is free.")
+    return _use(port, started=False, wait=lambda: None)
+
+
+def _use(port: int, *, started: bool, wait: Callable[[], None]) -> Standing:
+    from prefect.context import refresh_global_settings_context
+
+    settings.use_studio(host=LOOPBACK, port=port)
+    refresh_global_settings_context()
+    return Standing(ui=f"http://{LOOPBACK}:{port}", started=started, wait=wait)
+
+
+def _here(url: str, port: int) -> bool:
+    """
+    Tell whether *url* is on this machine, at *port*.
+    """
+    try:
+        parts = urlsplit(url)
+        return parts.hostname in (LOOPBACK, "localhost") and parts.port == port
+    except ValueError:
+        return False
+
+
+def _answers(url: str) -> bool:
+    """
+    Tell whether a Prefect server answers at *url*.
+    """
+    try:
+        answer = httpx.get(f"{url}/health", timeout=REACH_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+    return answer.is_success and answer.text.strip() == "true"
+
+
+def deploy(file: Path) -> None:
+    """
+    Put the deployments that *file* describes on the server, as `prefect deploy` does.
+    """
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603  # our own command
+    if done.returncode:
+        said = (done.stdout + done.stderr)[-SAID:].strip()
+        raise UsageError(f"Prefect could not put what {file} describes on the server:\n{said}")
+
+
+def _require_address(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"PREFECT_API_URL is {url!r}, which is no address.", "It looks like http://127.0.0.1:4200/api.")
+
+
+def _database() -> str:
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().server.database.connection_url
+    return url.get_secret_value() if url else ""
+
+
+def _not_started(home: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"Prefect's server, which keeps the run history, cannot be started in {home}: {error}.",
+        "Set PREFECT_HOME to a folder of your own.",
+    )
+
+
+def require_server() -> None:
+    """
+    Raise `UsageError` where no standing server is configured, and `ServiceUnavailable` where it does not answer.
+    """
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if not url:
+        raise UsageError(
+            "No Prefect server is configured.",
+            "Set PREFECT_API_URL to that of the one your worker uses, such as http://127.0.0.1:4200/api.",
+        )
+    _reach(url)
 
 
 def _then_settle(wait: Callable[[], None], *, home: Path, keeper: str) -> Callable[[], None]:
@@ -139,27 +266,20 @@ class History:
 
     It takes about ten seconds to come up. Commands that look for it at the same *address*, a file, share it; it ends with the
     last of them. The server's process holds a lock on that file from its birth to its death, so that the address of one that
-    was killed is never believed.
+    was killed is never believed. One that is at the address *rather* is shared in its place. For a *studio* the server also
+    has its UI and its clock.
     """
 
-    def __init__(self, address: Path) -> None:
+    def __init__(self, address: Path, *, rather: Path | None = None, port: int = 0, studio: bool = False) -> None:
         self._address = address
         with turn(address):
-            self.url, self._door = self._found() or self._started()
+            found = (rather and _found(rather)) or _found(address)
+            self.url, self._door = found or self._started(port, studio=studio)
+        self.mine = not found
         # Registered before Prefect's own hooks, so it runs after them, when all they had to say has been sent.
         atexit.register(self.stop)
 
-    def _found(self) -> tuple[str, socket.socket] | None:
-        """
-        Enter the server that is there.
-        """
-        with contextlib.suppress(OSError, ValueError), self._address.open() as file:
-            if _held(file):
-                told = json.load(file)
-                return str(told["url"]), socket.create_connection((LOOPBACK, told["door"]), timeout=STOP_SECONDS)
-        return None
-
-    def _started(self) -> tuple[str, socket.socket]:
+    def _started(self, port: int, *, studio: bool) -> tuple[str, socket.socket]:
         """
         Start a server and enter it: while its process comes up, connections wait at its sockets.
         """
@@ -168,7 +288,7 @@ class History:
             self._address.open("x") as file,
             # Kept from the screen: a server that ends while a connection is open says so at length.
             self._address.with_suffix(".log").open("wb") as log,
-            socket.create_server((LOOPBACK, 0)) as api,
+            socket.create_server((LOOPBACK, port)) as api,
             socket.create_server((LOOPBACK, 0)) as door,
         ):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -176,8 +296,11 @@ class History:
             json.dump({"url": url, "door": door.getsockname()[1]}, file)
             file.flush()
             inside = socket.create_connection(door.getsockname())
+            if studio:
+                settings.use_studio(host=LOOPBACK, port=api.getsockname()[1])
+            ends = [str(api.fileno()), str(door.fileno()), str(self._address)]
             subprocess.Popen(  # noqa: S603  # our own command
-                [sys.executable, "-m", "flows.history", str(api.fileno()), str(door.fileno()), str(self._address)],
+                [sys.executable, "-m", "flows.history", *ends, *(["studio"] if studio else [])],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -198,8 +321,8 @@ class History:
             time.sleep(LOOK_SECONDS)
         said = ""
         with contextlib.suppress(OSError):
-            said = self._address.with_suffix(".log").read_text(errors="replace")[-2000:]
-        raise ServiceUnavailable(f"Prefect's embedded server, which keeps the run history, did not start:\n{said}")
+            said = self._address.with_suffix(".log").read_text(errors="replace")[-SAID:]
+        raise ServiceUnavailable(f"Prefect's server, which keeps the run history, did not start:\n{said}")
 
     def _gone(self) -> bool:
         """
@@ -222,6 +345,17 @@ class History:
             self._door.settimeout(STOP_SECONDS)
             self._door.shutdown(socket.SHUT_WR)
             self._door.recv(1)
+
+
+def _found(address: Path) -> tuple[str, socket.socket] | None:
+    """
+    Enter the server whose address is in that file.
+    """
+    with contextlib.suppress(OSError, ValueError), address.open() as file:
+        if _held(file):
+            told = json.load(file)
+            return str(told["url"]), socket.create_connection((LOOPBACK, told["door"]), timeout=STOP_SECONDS)
+    return None
 
 
 def _held(file: IO[str]) -> bool:

@@ -18,6 +18,8 @@ from tests import standing
 from tests.house import KEY, House
 from tests.standing import pytest_configure, pytest_configure_node, pytest_unconfigure, wait_for
 
+pytest_plugins = ["tests.studio"]
+
 __all__ = ["KEY", "pytest_configure", "pytest_configure_node", "pytest_unconfigure", "wait_for"]
 
 ROOT = Path(__file__).parents[1]

@@ -2,17 +2,22 @@
 The deployments of prefect.yaml: put on a server, run by a worker, started by hand and by the clock.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
+import yaml
 
 from tests.conftest import KEY, ROOT, Narrate, Sandbox, wait_for
 from tests.searching import BLOCK_SECRET, found, written
@@ -20,6 +25,9 @@ from tests.test_stopping import SUSPENDED
 
 SAVE = "from flows.credentials import FishAudioCredentials as C; C(api_key=input(), base_url=input()).save('fish-audio')"
 """How README says to make the block, but for a key that is typed rather than written down."""
+
+CRASHED_SECONDS = 180
+"""Three beats of 30 s missed, up to one more until the first is, and the turns in which the server looks."""
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
@@ -32,7 +40,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     for name in ("flows", "data"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("demo", "audio", "__pycache__"))
-    for name in ("prefect.yaml", "prefect.toml", "pyproject.toml"):
+    for name in ("prefect.yaml", "prefect-docker.yaml", "prefect.toml", "automation.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     return folder
 
@@ -64,13 +72,21 @@ def _prefect(person: Narrate, *arguments: str) -> str:
     return done.stdout
 
 
+def _deploy(person: Narrate, kind: str = "process", file: str = "prefect.yaml") -> None:
+    """
+    Put the deployments on the server as README says.
+    """
+    made = person("setup", "--type", kind)
+    assert 0 == made.code, made.err
+    _prefect(person, "deploy", "--all", "--no-prompt", "--prefect-file", file)
+
+
 @pytest.fixture
 def worker(prefect: Narrate) -> Iterator[Path]:
     """
     The deployments and a process worker, started as README says; yields the file its log goes to.
     """
-    _prefect(prefect, "work-pool", "create", "narrate", "--type", "process", "--overwrite")
-    _prefect(prefect, "--no-prompt", "deploy", "--all")
+    _deploy(prefect)
     log = prefect.folder / "worker.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -82,10 +98,12 @@ def worker(prefect: Narrate) -> Iterator[Path]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        (prefect.folder / "worker.pid").write_text(str(process.pid))
         try:
             yield log
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # a test has killed it
+                os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:  # it looks at the server once more, which takes as long as that is busy
@@ -124,7 +142,7 @@ def _runs(api: str, deployment: str, tag: str) -> Any:
     return httpx.post(f"{api}/flow_runs/filter", json=ours).raise_for_status().json()
 
 
-def _ended(api: str, deployment: str, tag: str = "by-test") -> Any:
+def _ended(api: str, deployment: str, tag: str = "by-test", *, seconds: float = 90) -> Any:
     """
     Wait for the only run of a deployment, and return it at its end.
     """
@@ -132,7 +150,7 @@ def _ended(api: str, deployment: str, tag: str = "by-test") -> Any:
     def look() -> Any | None:
         return next((row for row in _runs(api, deployment, tag) if row["state_type"] in FINAL), None)
 
-    return wait_for(look, what=f"the end of {deployment}", seconds=90)
+    return wait_for(look, what=f"the end of {deployment}", seconds=seconds)
 
 
 @pytest.mark.usefixtures("block")
@@ -144,12 +162,12 @@ def test_deployments_run(prefect: Narrate, sandbox: Sandbox, prefect_api: str, p
     """
     sandbox.config(training="at-once")
 
-    _prefect(prefect, "deployment", "run", "narrate/on-demand", "--tag", "by-test")
-    by_hand = _ended(prefect_api, "narrate/on-demand")
+    _prefect(prefect, "deployment", "run", "narrate/narrate", "--tag", "by-test")
+    by_hand = _ended(prefect_api, "narrate/narrate")
     sent = len(sandbox.spoken())
     _prefect(prefect, "deployment", "run", "narrate/nightly", "--tag", "by-test", "--start-in", "1 second")
-    _prefect(prefect, "deployment", "run", "clone-voice/voice", "--tag", "by-test")
-    by_clock, voice = _ended(prefect_api, "narrate/nightly"), _ended(prefect_api, "clone-voice/voice")
+    _prefect(prefect, "deployment", "run", "clone-voice/clone-voice", "--tag", "by-test")
+    by_clock, voice = _ended(prefect_api, "narrate/nightly"), _ended(prefect_api, "clone-voice/clone-voice")
 
     ends = {run["name"]: run["state_type"] for run in (by_hand, by_clock, voice)}
     assert {"narrate scripts as Demo": "COMPLETED", "clone Demo": "COMPLETED"} == ends, worker.read_text()
@@ -172,9 +190,9 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
     Suspend ends its process, Resume starts another; nothing is sent between the two, and nothing twice.
     """
     sandbox.config(training="at-once", latency=1.0, concurrency_limit=2)
-    _prefect(prefect, "deployment", "run", "narrate/on-demand", "--tag", "to-suspend")
+    _prefect(prefect, "deployment", "run", "narrate/narrate", "--tag", "to-suspend")
     wait_for(lambda: len(sandbox.spoken()) > 3 or None, what="takes", seconds=90)
-    [run] = _runs(prefect_api, "narrate/on-demand", "to-suspend")
+    [run] = _runs(prefect_api, "narrate/narrate", "to-suspend")
 
     suspended = {"type": "PAUSED", "name": "Suspended", "state_details": SUSPENDED}
     httpx.post(f"{prefect_api}/flow_runs/{run['id']}/set_state", json={"state": suspended}).raise_for_status()
@@ -184,16 +202,41 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
     assert "Suspended" == httpx.get(f"{prefect_api}/flow_runs/{run['id']}").json()["state"]["name"]
     httpx.post(f"{prefect_api}/flow_runs/{run['id']}/resume", json={}).raise_for_status()
 
-    assert "COMPLETED" == _ended(prefect_api, "narrate/on-demand", "to-suspend")["state_type"], worker.read_text()
+    assert "COMPLETED" == _ended(prefect_api, "narrate/narrate", "to-suspend")["state_type"], worker.read_text()
     assert len(sent) < len(sandbox.spoken()) == len(set(sandbox.spoken()))
+
+
+@pytest.mark.long
+def test_a_run_whose_machine_died_is_told_crashed(prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path) -> None:
+    """
+    Worker and run are killed, so that nobody can tell; the automation misses the heart's beats, and the next run goes on.
+    """
+    sandbox.config(training="at-once", latency=1.0, concurrency_limit=1)
+    _prefect(prefect, "deployment", "run", "narrate/narrate", "--tag", "to-kill")
+    wait_for(lambda: len(sandbox.spoken()) > 3 or None, what="takes", seconds=90)
+    [run] = _runs(prefect_api, "narrate/narrate", "to-kill")
+
+    for pid in (int((worker.parent / "worker.pid").read_text()), int(run["infrastructure_pid"])):
+        os.killpg(pid, signal.SIGKILL)
+    sent = len(sandbox.spoken())
+
+    killed = time.monotonic()
+    crashed = _ended(prefect_api, "narrate/narrate", "to-kill", seconds=CRASHED_SECONDS)
+    print(f"Crashed {time.monotonic() - killed:.0f} s after")
+    assert "CRASHED" == crashed["state_type"]
+    assert "no heartbeat" in crashed["state"]["message"]
+    sandbox.config(latency=0.0)
+    done = prefect("run", "data/scripts", "--reference", "data/reference.wav", "--voice-title", "Demo")
+    assert 0 == done.code, done.err
+    assert len(set(sandbox.spoken())) <= len(sandbox.spoken()) <= len(set(sandbox.spoken())) + 1
+    assert sent < len(sandbox.spoken())
 
 
 def test_the_clock_makes_runs(prefect: Narrate, prefect_api: str) -> None:
     """
     The server's scheduler turns the cron line into runs; with SQLAlchemy 2.1 it fails at every turn, and nothing runs at night.
     """
-    _prefect(prefect, "work-pool", "create", "narrate", "--type", "process", "--overwrite")
-    _prefect(prefect, "--no-prompt", "deploy", "--all")
+    _deploy(prefect)
     ours = {"deployments": {"id": {"any_": [_deployment(prefect_api, "narrate/nightly")["id"]]}}}
 
     def look() -> list[str] | None:
@@ -207,12 +250,11 @@ def test_deployments_explain_themselves(prefect: Narrate, prefect_api: str) -> N
     """
     Each field of the form says what it is, closed sets are lists to choose from, and nothing asks for a key.
     """
-    _prefect(prefect, "work-pool", "create", "narrate", "--type", "process", "--overwrite")
-    _prefect(prefect, "--no-prompt", "deploy", "--all")
+    _deploy(prefect)
 
-    on_demand, nightly = (_deployment(prefect_api, f"narrate/{name}") for name in ("on-demand", "nightly"))
+    by_hand, nightly = (_deployment(prefect_api, f"narrate/{name}") for name in ("narrate", "nightly"))
 
-    schema = on_demand["parameter_openapi_schema"]
+    schema = by_hand["parameter_openapi_schema"]
     assert {"scripts", "voice", "speech", "output", "limits"} == set(schema["properties"])
     groups = schema["definitions"]
     knobs = {name: knob for group in groups.values() for name, knob in group["properties"].items()}
@@ -225,4 +267,104 @@ def test_deployments_explain_themselves(prefect: Narrate, prefect_api: str) -> N
     assert (0.5, 2.0) == (knobs["speed"]["minimum"], knobs["speed"]["maximum"])
     assert [] == [name for name in knobs if "key" in name]
     assert [True] == [schedule["active"] for schedule in nightly["schedules"]]
-    assert [] == on_demand["schedules"]
+    assert [] == by_hand["schedules"]
+
+
+def test_setup_changes_nothing_the_second_time(prefect: Narrate, prefect_api: str) -> None:
+    """
+    What a person turned off stays off, and what is there is told.
+    """
+    first = prefect("setup")
+    made = _automations(prefect_api)
+    try:
+        _enable(prefect_api, made, enabled=False)
+        second = prefect("setup")
+        left = _automations(prefect_api)
+    finally:
+        _enable(prefect_api, made, enabled=True)
+
+    assert [0, 0] == [first.code, second.code], first.err + second.err
+    assert {(each["id"], False) for each in made} == {(each["id"], each["enabled"]) for each in left} != set()
+    assert [each["trigger"] for each in made] == [each["trigger"] for each in left]
+    assert "The work pool narrate is there." in second.err
+    assert "The automation narrate-crashed is there." in second.err
+    assert "prefect deploy --all --no-prompt --prefect-file prefect.yaml" in second.err
+    assert "" == first.out + second.out
+
+
+def _enable(api: str, automations: Any, *, enabled: bool) -> None:
+    for each in automations:
+        httpx.patch(f"{api}/automations/{each['id']}", json={"enabled": enabled}).raise_for_status()
+
+
+def _automations(api: str) -> Any:
+    """
+    Ours, of which tests in two processes of pytest's may have made two.
+    """
+    ours = {"automations": {"name": {"any_": ["narrate-crashed"]}}, "sort": "CREATED_DESC"}
+    return httpx.post(f"{api}/automations/filter", json=ours).raise_for_status().json()
+
+
+def test_a_pool_of_another_type_is_told(prefect: Narrate, prefect_api: str) -> None:
+    """
+    It is left alone.
+    """
+    pool = f"{prefect_api}/work_pools"
+    httpx.delete(f"{pool}/narrate-docker")
+    httpx.post(f"{pool}/", json={"name": "narrate-docker", "type": "kubernetes"}).raise_for_status()
+
+    done = prefect("setup", "--type", "docker")
+
+    assert 2 == done.code
+    assert "is of type kubernetes" in done.err
+    assert "kubernetes" == httpx.get(f"{pool}/narrate-docker").json()["type"]
+    httpx.delete(f"{pool}/narrate-docker").raise_for_status()
+
+
+@pytest.mark.long
+def test_a_docker_pool_takes_the_same_deployments(prefect: Narrate, prefect_api: str) -> None:
+    """
+    They differ in where they run; their job variables are what the pool's form takes. No container is started here.
+    """
+    names = ("narrate/narrate", "narrate/nightly", "clone-voice/clone-voice")
+    _deploy(prefect)
+    here = [_deployment(prefect_api, name) for name in names]
+
+    _deploy(prefect, "docker", "prefect-docker.yaml")
+
+    there = [_deployment(prefect_api, name) for name in names]
+    assert [_alike(each) for each in here] == [_alike(each) for each in there]
+    assert {"narrate-docker"} == {each["work_pool_name"] for each in there}
+    step = "prefect.deployments.steps.set_working_directory"
+    assert [{step: {"directory": "/studio"}}] == there[0]["pull_steps"]
+    assert [{step: {"directory": str(prefect.folder)}}] == here[0]["pull_steps"]
+    pool = httpx.get(f"{prefect_api}/work_pools/narrate-docker").raise_for_status().json()
+    form = pool["base_job_template"]["variables"]
+    for each in there:
+        assert set(each["job_variables"]) <= set(form["properties"])
+        jsonschema.validate(each["job_variables"], form)
+    for each in there:
+        httpx.delete(f"{prefect_api}/deployments/{each['id']}").raise_for_status()
+
+
+def _alike(deployment: dict[str, Any]) -> dict[str, Any]:
+    """
+    What must not depend on where a deployment runs.
+    """
+    names = ("name", "description", "version", "tags", "entrypoint", "parameters", "concurrency_limit", "concurrency_options")
+    clock = ("schedule", "active", "slug")
+    return {
+        **{name: deployment[name] for name in names},
+        "schedules": [{part: schedule[part] for part in clock} for schedule in deployment["schedules"]],
+    }
+
+
+def test_deployments_say_which_version_they_are() -> None:
+    """
+    The project's own, in both files; and the image is named after it.
+    """
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for name in ("prefect.yaml", "prefect-docker.yaml"):
+        deployments = yaml.safe_load((ROOT / name).read_text())["deployments"]
+        assert {version} == {each["version"] for each in deployments}
+    assert {f"narrate:{version}"} == {each["work_pool"]["job_variables"]["image"] for each in deployments}

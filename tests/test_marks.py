@@ -4,15 +4,13 @@ What becomes of runs whose process is gone, as Prefect's API tells it.
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.conftest import ROOT, Narrate, Sandbox, wait_for
+from tests.conftest import Narrate, Sandbox, wait_for
 
 
 def _scripts(folder: Path, *, count: int) -> Path:
@@ -141,30 +139,21 @@ def test_an_automation_tells_of_runs_that_fell_silent(
     """
     On a standing server no command has to come: 90 s after its last heartbeat, a run is told Crashed.
     """
-    created = subprocess.run(
-        [sys.executable, "-m", "prefect", "automation", "create", "--from-file", ROOT / "automation.yaml"],
-        env={**narrate.environment, "PREFECT_API_URL": prefect_api},
-        capture_output=True,
-        text=True,
-    )
-    assert 0 == created.returncode, created.stdout + created.stderr
-    [automation] = httpx.post(f"{prefect_api}/automations/filter", json={}).raise_for_status().json()
+    made = narrate("setup")
+    assert 0 == made.code, made.err
     history = History(prefect_api)
     sandbox.config(latency=1)
-    try:
-        scripts = _scripts(narrate.folder / "scripts", count=150)
-        lives = narrate.start("run", scripts, "--voice-id", voice_id, "--out", "a", "--concurrency", "1")
-        living = _mark(narrate)
-        killed = narrate.start("run", scripts, "--voice-id", voice_id, "--out", "b", "--concurrency", "1")
-        run_id = _mark(narrate, but=living).name.partition(".")[2]
-        wait_for(lambda: "RUNNING" in history.tasks(run_id) or None, what="a task run", seconds=120)
-        killed.kill()
-        killed.communicate()
+    scripts = _scripts(narrate.folder / "scripts", count=150)
+    lives = narrate.start("run", scripts, "--voice-id", voice_id, "--out", "a", "--concurrency", "1")
+    living = _mark(narrate)
+    killed = narrate.start("run", scripts, "--voice-id", voice_id, "--out", "b", "--concurrency", "1")
+    run_id = _mark(narrate, but=living).name.partition(".")[2]
+    wait_for(lambda: "RUNNING" in history.tasks(run_id) or None, what="a task run", seconds=120)
+    killed.kill()
+    killed.communicate()
 
-        wait_for(lambda: history.state(run_id) == "CRASHED" or None, what="the state Crashed", seconds=130)
+    wait_for(lambda: history.state(run_id) == "CRASHED" or None, what="the state Crashed", seconds=130)
 
-        assert (None, "RUNNING") == (lives.poll(), history.state(living.name.partition(".")[2]))
-        lives.kill()
-        lives.communicate()
-    finally:
-        httpx.delete(f"{prefect_api}/automations/{automation['id']}").raise_for_status()
+    assert (None, "RUNNING") == (lives.poll(), history.state(living.name.partition(".")[2]))
+    lives.kill()
+    lives.communicate()

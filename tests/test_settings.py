@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from flows import settings
+from flows.knobs import Limits, Output, Scripts, VoiceChoice
 from flows.narration.errors import KeyRefused, UsageError
 from flows.narration.speech import Delivery
-from flows.settings import PREFECT, Limits, Output, Scripts, Settings, VoiceChoice
+from flows.settings import PREFECT, Settings
 from tests.conftest import ROOT, Narrate
 
 VALUES: dict[str, Any] = {
@@ -51,6 +52,8 @@ VALUES: dict[str, Any] = {
     "patience": 12.0,
     "backoff": 0.5,
     "budget": 1.25,
+    "approve_above_usd": 0.75,
+    "ask_on_warnings": True,
 }
 """For each knob a value that is not its default."""
 
@@ -75,6 +78,8 @@ WRONG = {
     "patience": "-1",
     "backoff": "61",
     "budget": "-0.01",
+    "approve_above_usd": "-1",
+    "ask_on_warnings": "perhaps",
     "pause_breath": "-1",
     "pause_sentence": "11",
     "pause_paragraph": "x",
@@ -134,7 +139,7 @@ def test_a_group_of_knobs_comes_from_the_environment(monkeypatch: pytest.MonkeyP
     group = settings.from_environment(kind)
 
     assert {name: VALUES[name] for name in kind.model_fields} == group.model_dump()
-    assert type(group) is kind
+    assert isinstance(group, kind)
 
 
 def test_the_groups_share_out_the_knobs() -> None:

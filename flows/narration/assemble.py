@@ -40,14 +40,32 @@ class Sound(BaseModel):
     format: Literal["mp3", "wav", "flac", "opus"] = Field(
         default="mp3", description="Format of the narrations, and their suffix."
     )
-    bitrate: int = Field(default=128, ge=32, le=320, description="Bitrate of mp3 and opus, in kbit/s.")
-    pause_breath: float = Field(
-        default=0.0, ge=0, le=10, description="Seconds between the parts of a sentence too long for one segment."
+    bitrate: int = Field(
+        title="Bitrate (kbit/s)", default=128, ge=32, le=320, description="Bitrate of mp3 and opus, in kbit/s."
     )
-    pause_sentence: float = Field(default=0.35, ge=0, le=10, description="Seconds between two segments of one paragraph.")
-    pause_paragraph: float = Field(default=0.7, ge=0, le=10, description="Seconds between paragraphs.")
-    pause_heading: float = Field(default=1.2, ge=0, le=10, description="Seconds after a heading.")
-    pause_scene_break: float = Field(default=1.8, ge=0, le=10, description="Seconds at a scene break.")
+    pause_breath: float = Field(
+        title="Pause for breath (seconds)",
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Seconds between the parts of a sentence too long for one segment.",
+    )
+    pause_sentence: float = Field(
+        title="Pause between sentences (seconds)",
+        default=0.35,
+        ge=0,
+        le=10,
+        description="Seconds between two segments of one paragraph.",
+    )
+    pause_paragraph: float = Field(
+        title="Pause between paragraphs (seconds)", default=0.7, ge=0, le=10, description="Seconds between paragraphs."
+    )
+    pause_heading: float = Field(
+        title="Pause after a heading (seconds)", default=1.2, ge=0, le=10, description="Seconds after a heading."
+    )
+    pause_scene_break: float = Field(
+        title="Pause at a scene break (seconds)", default=1.8, ge=0, le=10, description="Seconds at a scene break."
+    )
 
     def pause(self, joint: Joint) -> int:
         """

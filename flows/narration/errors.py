@@ -19,8 +19,10 @@ Every error a user can meet: a fact, the next step, and an exit code.
     ├── MoneyError             6   budget or credit do not cover what is left
     ├── KeyRefused             7   the key is missing, wrong or not permitted
     ├── Interrupted          130   a person stopped the run
+    │   └── Declined         130   a person who was asked said no
     └── ServiceUnavailable     8   the service stayed out of reach
         ├── ServiceAway        8   it is away, whatever the request
+        ├── WebhookAway        8   a webhook does not take what it is told
         └── RateLimited        8   more requests in flight than the account may have
 
 Prefect pickles what a task raises, so every error keeps its plain arguments: `type(error)(*error.args)` is the same error.
@@ -232,6 +234,12 @@ class Interrupted(NarrateError):
         return cls("Interrupted.", "What was recorded is kept; run the same command again to go on.")
 
 
+class Declined(Interrupted):
+    """
+    A person was asked before money was spent, and said no.
+    """
+
+
 class ServiceUnavailable(NarrateError):
     """
     The service stayed out of reach, or answered nonsense.
@@ -262,6 +270,12 @@ class ServiceAway(ServiceUnavailable):
     """
 
     away = True
+
+
+class WebhookAway(ServiceUnavailable):
+    """
+    A webhook does not take what it is told; no run fails by it.
+    """
 
 
 class RateLimited(ServiceUnavailable):

@@ -42,6 +42,7 @@ class Patience(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     concurrency: int = Field(
+        title="Requests at once",
         default=5,
         ge=1,
         le=100,
@@ -49,6 +50,7 @@ class Patience(BaseModel):
         "paid in all; a lower limit told by the service is followed.",
     )
     attempts: int = Field(
+        title="Attempts at a segment",
         default=5,
         ge=1,
         le=20,
@@ -56,14 +58,19 @@ class Patience(BaseModel):
         "Where other segments meet the same as often, it is the service, and a segment has more.",
     )
     deadline: float = Field(
+        title="Deadline of a request (seconds)",
         default=180.0,
         gt=0,
         description="Seconds one request for a take may last in all; a long segment takes about 30.",
     )
     patience: float = Field(
-        default=900.0, ge=0, description="Seconds a service out of reach is waited for before the run is given up."
+        title="Patience with an outage (seconds)",
+        default=900.0,
+        ge=0,
+        description="Seconds a service out of reach is waited for before the run is given up.",
     )
     backoff: float = Field(
+        title="Wait before a retry (seconds)",
         default=1.0,
         ge=0,
         le=60,

@@ -57,6 +57,7 @@ class Order:
     sound: Sound
     patience: Patience
     budget_usd: float | None = None
+    approve_above_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Production:
         self.result: dict[str, Any] = {}
         self.interrupted = False
         self._expected_usd = 0.0
+        self.why: str | None = None
         self._plans: dict[str, Planned] = {}
         self._made: dict[str, Made] = {}
         self._contours: dict[str, Contour] = {}

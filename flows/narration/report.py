@@ -4,6 +4,7 @@ What a person reads at the end: Markdown for the run's page, lines for the termi
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,9 +22,9 @@ _SPECIAL = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_~[]|"} | {"&": "&a
 _COLUMNS = ("Script", "Minutes", "Segments", "Bytes paid", "Bytes reused", "USD", "Retries", "State")
 
 
-def run_report(manifest: Manifest) -> str:
+def run_report(manifest: Manifest, *, out: Path) -> str:
     """
-    Tell a run as Markdown: what failed first, then a row for each script, then what was changed or left out.
+    Tell a run as Markdown: what failed first, where it all is, a row for each script, and what was changed or left out.
     """
     parts = [f"**{headline(manifest.totals)}**"]
     failed = [entry for entry in manifest.scripts if entry.state == "failed"]
@@ -31,6 +32,7 @@ def run_report(manifest: Manifest) -> str:
         parts.append(f"**{escaped(manifest.error)}**")
     if failed:
         parts.append("## What failed\n\n" + "\n".join(f"* {escaped(entry.error or '')}" for entry in failed))
+    parts.append(f"In {escaped(str(out.resolve()))}; run.json, there, is the manifest.")
     parts.append(_table(manifest))
     notes = [f"{entry.script}, {note}" for entry in manifest.scripts for note in entry.notes]
     parts += _list("Changed for speaking", notes)

@@ -36,12 +36,14 @@ class Cutting(BaseModel):
     # at five slots. At 600 most seams are gone; beyond it changed words and bad takes cost more and nothing gets faster.
     segment_bytes: int = Field(
         600,
+        title="Longest segment (bytes)",
         ge=40,
         le=5000,
         description="Longest text sent in one request, in UTF-8 bytes (15 bytes are about a second of speech).",
     )
     cues: bool = Field(
         False,
+        title="Cues in brackets",
         description="Let [cues] and phonemes in the scripts direct the voice, instead of speaking them.",
     )
 

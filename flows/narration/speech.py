@@ -68,13 +68,21 @@ class Delivery(BaseModel):
         "million UTF-8 bytes. (s1 is not offered: it is retired on 2026-12-31 and swallows words in parentheses.)",
     )
     speed: float = Field(default=1.0, ge=0.5, le=2.0, description="Speaking rate, as a factor: 0.5 to 2.")
-    volume: float = Field(default=0.0, ge=-20, le=20, description="Change of level, in dB: -20 to 20.")
+    volume: float = Field(title="Volume (dB)", default=0.0, ge=-20, le=20, description="Change of level, in dB: -20 to 20.")
     temperature: float = Field(
-        default=0.7, ge=0, le=1, description="Liveliness, 0 to 1: higher varies more, lower is steadier."
+        title="Liveliness (temperature)",
+        default=0.7,
+        ge=0,
+        le=1,
+        description="Liveliness, 0 to 1: higher varies more, lower is steadier.",
     )
-    top_p: float = Field(default=0.7, ge=0, le=1, description="Nucleus sampling, 0 to 1: lower is steadier.")
+    top_p: float = Field(
+        title="Choice of sounds (top p)", default=0.7, ge=0, le=1, description="Nucleus sampling, 0 to 1: lower is steadier."
+    )
     read_numbers: bool = Field(
-        default=True, description="Let the service write out numbers and dates (English and Chinese) before it speaks."
+        title="Write out numbers",
+        default=True,
+        description="Let the service write out numbers and dates (English and Chinese) before it speaks.",
     )
 
 

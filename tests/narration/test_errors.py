@@ -52,7 +52,9 @@ def test_exit_codes_are_the_documented_ones() -> None:
         "MoneyError": 6,
         "KeyRefused": 7,
         "Interrupted": 130,
+        "Declined": 130,
         "ServiceUnavailable": 8,
         "ServiceAway": 8,
+        "WebhookAway": 8,
         "RateLimited": 8,
     } == {name: code for name, code in codes.items() if code != 1}

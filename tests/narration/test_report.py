@@ -15,6 +15,8 @@ from flows.narration.production import Progress
 from flows.narration.reference import Levels, Reference
 from flows.narration.report import NOTES, costs, headline, progress_line, run_report, voice_card
 
+OUT = Path("data/audio")
+
 MARKS = st.sampled_from("ab1 \n\\`*_~[]()<>|&;#-+.!=\"'“”:/")
 
 
@@ -74,7 +76,7 @@ def test_the_table_has_one_row_for_each_script() -> None:
     In order, whatever became of it, and the sums at the end.
     """
     states: tuple[State, ...] = ("narrated", "unchanged", "empty", "failed", "pending")
-    report = run_report(_manifest(*(_entry(f"part/{state}.txt", state) for state in states)))
+    report = run_report(_manifest(*(_entry(f"part/{state}.txt", state) for state in states)), out=OUT)
 
     numbers = ["1.50", "3", "40", "5", "0.0006", "1"]
     assert [
@@ -91,7 +93,7 @@ def test_what_failed_comes_first_with_its_place_and_sentence() -> None:
     failed = "b.txt, line 7: No sound take after 5 attempts: The take is silent (1.0 s). Missing: “Say it.”"
     entries = [_entry("a.txt"), _entry("b.txt", "failed", error=failed), _entry("c.txt", "pending", error="later")]
 
-    report = run_report(_manifest(*entries, error="1 of 3 scripts failed:\n  b.txt …"))
+    report = run_report(_manifest(*entries, error="1 of 3 scripts failed:\n  b.txt …"), out=OUT)
 
     assert [failed] == _items(report)
     places = ["**3 scripts", "**1 of 3 scripts failed:", "## What failed", "* b.txt, line 7", "| Script |"]
@@ -122,7 +124,7 @@ def test_a_scripts_text_is_shown_as_it_is(text: str) -> None:
     if not shown:
         return
 
-    report = run_report(_manifest(entry, error=text))
+    report = run_report(_manifest(entry, error=text), out=OUT)
 
     assert [shown] == _items(report)
     assert shown == _cells(report)[1][0]
@@ -137,8 +139,8 @@ def test_all_notes_are_counted_and_the_first_are_shown() -> None:
     """
     notes = tuple(f"line {number}: changed" for number in range(NOTES + 3))
 
-    few = _items(run_report(_manifest(_entry("a.txt", notes=notes[:NOTES]))))
-    many = _items(run_report(_manifest(_entry("a.txt", notes=notes))))
+    few = _items(run_report(_manifest(_entry("a.txt", notes=notes[:NOTES])), out=OUT))
+    many = _items(run_report(_manifest(_entry("a.txt", notes=notes)), out=OUT))
 
     assert [f"a.txt, {note}" for note in notes[:NOTES]] == few
     assert [*few, "… and 3 more; run.json has them all."] == many
@@ -148,7 +150,7 @@ def test_what_was_left_out_is_told() -> None:
     """
     So that nobody misses a file in silence.
     """
-    report = run_report(_manifest(_entry("a.txt"), left_out=(("cover.jpg", "not a .txt or .md file"),)))
+    report = run_report(_manifest(_entry("a.txt"), left_out=(("cover.jpg", "not a .txt or .md file"),)), out=OUT)
 
     assert ["cover.jpg: not a .txt or .md file"] == _items(report)
     assert "## Left out" in report

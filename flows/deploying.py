@@ -1,0 +1,124 @@
+"""
+What deployments need on a Prefect server, and where the file is that describes them.
+
+Whatever is there already stays as somebody made it: a second time, nothing changes.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
+
+from flows.credentials import SLUG, FishAudioCredentials
+from flows.narration.errors import UsageError
+
+PoolType = Literal["process", "docker"]
+
+POOLS: dict[PoolType, str] = {"process": "narrate", "docker": "narrate-docker"}
+"""The work pools that prefect.yaml and prefect-docker.yaml name."""
+
+FILES: dict[PoolType, str] = {"process": "prefect.yaml", "docker": "prefect-docker.yaml"}
+"""What describes the deployments for a pool."""
+
+BLOCK = "fish-audio"
+"""The block that they name."""
+
+PROJECT = "narrate"
+"""What our prefect.yaml says under `name`, so that another project's is not taken for it."""
+
+
+def came_with(name: str) -> Path:
+    """
+    Find a file that comes with Narrate: beside the package's modules in an installation, above them in a checkout.
+    """
+    here = Path(__file__).parent
+    return next(path for path in (here / name, here.parent / name) if path.is_file())
+
+
+def find(given: Path | None, kind: PoolType = "process") -> Path:
+    """
+    Find the file that describes the deployments: the one that was *given*, ours in this folder, or the one that came with us.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise UsageError(f"{given} is not there.", "--prefect-file names a file like prefect.yaml.")
+        return given
+    here = Path(FILES[kind])
+    return here if here.is_file() and _project(here) == PROJECT else came_with(here.name)
+
+
+def _project(file: Path) -> str | None:
+    try:
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return str(told.get("name")) if isinstance(told, dict) else None
+
+
+async def setup(kind: PoolType) -> list[str]:
+    """
+    Make what is not there yet, and tell of each thing in a sentence.
+    """
+    async with get_client() as client:
+        return [
+            await _pool(client, kind),
+            await _block_type(client),
+            await _automation(client, yaml.safe_load(came_with("automation.yaml").read_text(encoding="utf-8"))),
+        ]
+
+
+async def has_key() -> bool:
+    """
+    Tell whether the block with the account's key is there.
+    """
+    async with get_client() as client:
+        try:
+            await client.read_block_document_by_name(BLOCK, SLUG, include_secrets=False)
+        except ObjectNotFound:
+            return False
+    return True
+
+
+async def _pool(client: PrefectClient, kind: PoolType) -> str:
+    name = POOLS[kind]
+    try:
+        pool = await client.read_work_pool(name)
+    except ObjectNotFound:
+        template = await get_default_base_job_template_for_infrastructure_type(kind)
+        with suppress(ObjectAlreadyExists):  # somebody was faster
+            await client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template or {}))
+        return f"Made the work pool {name}, of type {kind}."
+    if pool.type != kind:
+        raise UsageError(
+            f"The work pool {name} is of type {pool.type}, not {kind}.",
+            f"Delete it (prefect work-pool delete {name}), or give it another name in your prefect.yaml.",
+        )
+    paused = " It is paused: it starts no runs until somebody resumes it in the UI." if pool.is_paused else ""
+    return f"The work pool {name} is there.{paused}"
+
+
+async def _block_type(client: PrefectClient) -> str:
+    await FishAudioCredentials.aregister_type_and_schema(client=client)
+    return f"Blocks of the type {SLUG} can be made."
+
+
+async def _automation(client: PrefectClient, told: dict[str, Any]) -> str:
+    """
+    Make the automation, or make it ours again; one that a person turned off stays off.
+    """
+    wanted = AutomationCore.model_validate(told)
+    there = await client.read_automations_by_name(wanted.name)
+    if not there:
+        await client.create_automation(wanted)
+        return f"Made the automation {wanted.name}."
+    wanted.enabled = there[0].enabled
+    if there[0].model_dump(exclude={"id"}) != wanted.model_dump():
+        await client.update_automation(there[0].id, wanted)
+        return f"Renewed the automation {wanted.name}."
+    return f"The automation {wanted.name} is there."

@@ -1,0 +1,211 @@
+"""
+The knobs of a run in their groups: the parameters of the flows, so that the form in the Prefect UI explains itself.
+
+Each has a type, a range, a default, a unit and a sentence. `flows.settings` gives each an option of the command line and a
+variable of the environment.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from flows.narration.assemble import Sound
+from flows.narration.files import require_writable
+from flows.narration.limiter import Patience
+from flows.narration.segments import Cutting
+from flows.narration.speech import Delivery
+from flows.narration.takes import local_folder
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    """
+    Take null out of a form's *schema*: what is left empty is not sent. With it the form asks for “str” or “None”.
+    """
+    for knob in schema.get("properties", {}).values():
+        kinds = [kind for kind in knob.get("anyOf", ()) if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            del knob["anyOf"]
+            knob |= kinds[0]
+            if knob.get("default", "") is None:
+                del knob["default"]
+
+
+FORM = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_without_null)
+
+
+class _Source(BaseModel):
+    model_config = FORM
+
+    scripts: str = Field(
+        min_length=1,
+        description="Folder of .txt and .md files, or one such file. A folder is walked in natural order, subfolders too.",
+        examples=["data/scripts", "/srv/books/my-novel"],
+    )
+    encoding: str | None = Field(
+        title="Encoding",
+        default=None,
+        description="Encoding of scripts that are neither UTF-8 nor carry a byte order mark, for example cp1252.",
+    )
+
+
+# The base that comes last stands first in the form.
+class Scripts(Cutting, _Source):
+    """
+    What is narrated.
+    """
+
+
+class VoiceKnobs(BaseModel):
+    """
+    The knobs of `VoiceChoice`, which holds them to each other.
+    """
+
+    model_config = FORM
+
+    reference: list[str] = Field(
+        title="Reference recordings",
+        default=[],
+        description="Recordings of the speaker, 10 to 270 seconds in all (wav, flac, mp3, m4a, ogg, opus, webm, aiff). The "
+        "speaker must consent to the cloning.",
+        examples=[["data/reference.wav"]],
+    )
+    transcript: str | None = Field(
+        default=None, description="What is said in the recordings, word for word; by default reference.txt beside the first."
+    )
+    voice_id: str | None = Field(
+        title="Voice ID",
+        default=None,
+        pattern=r"^[\w-]+$",
+        description="Id of a voice at Fish Audio: it is used, and none is created.",
+    )
+    voice_title: str | None = Field(
+        title="Name of the voice",
+        default=None,
+        max_length=100,
+        description="Name of the voice in the account; by default that of the first recording.",
+    )
+    instant: bool = Field(
+        title="Instant clone",
+        default=False,
+        description="Create no voice, but send the recording and its transcript with each request.",
+    )
+    poll_interval: float = Field(
+        title="Look at the voice every (seconds)",
+        default=5.0,
+        gt=0,
+        le=300,
+        description="Seconds between two looks at a voice in training.",
+    )
+    training_timeout: float = Field(
+        title="Training timeout (seconds)",
+        default=300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds a voice may take until it is trained.",
+    )
+    credentials: str | None = Field(
+        title="Account (name of a block)",
+        default=None,
+        pattern=r"^[a-z0-9-]+$",
+        max_length=100,
+        description="Name of the Prefect block (type fish-audio-credentials) with the account's key, never the key itself; "
+        "without one, or where there is no such block, FISH_API_KEY and FISH_BASE_URL in the environment say which account.",
+        examples=["fish-audio"],
+    )
+
+
+class VoiceChoice(VoiceKnobs):
+    """
+    Whose voice narrates: a new one made from recordings, or one that is there. Only clone a voice whose owner consents.
+    """
+
+    @model_validator(mode="after")
+    def _one_voice(self) -> Self:
+        if bool(self.reference) == bool(self.voice_id):
+            raise ValueError("give either recordings (--reference) or the id of a voice (--voice-id), one of the two")
+        if self.instant and self.voice_id:
+            raise ValueError("--instant sends a recording along: it goes with --reference, not with --voice-id")
+        return self
+
+
+class _Place(BaseModel):
+    model_config = FORM
+
+    out: str = Field(
+        title="Output folder",
+        default="data/audio",
+        min_length=1,
+        description="Folder the narrations go to, mirroring the scripts.",
+    )
+    takes: str | None = Field(
+        title="Take store", default=None, description="Folder of the take store; by default .takes in the output folder."
+    )
+
+
+class Output(Sound, _Place):
+    """
+    What is made, and where.
+    """
+
+    @property
+    def folder(self) -> Path:
+        """
+        The output folder.
+        """
+        return local_folder(self.out)
+
+    @property
+    def takes_folder(self) -> Path:
+        """
+        The take store's folder.
+        """
+        return local_folder(self.takes) if self.takes else self.folder / ".takes"
+
+    def folders(self) -> tuple[Path, Path]:
+        """
+        Return the output folder and the take store's; `UsageError` where nothing can be written there.
+        """
+        for folder in (self.folder, self.takes_folder):
+            require_writable(folder)
+        return self.folder, self.takes_folder
+
+
+class _Purse(BaseModel):
+    model_config = FORM
+
+    budget: float | None = Field(
+        title="Budget (USD)", default=None, ge=0, description="USD that this run may cost at most; no limit by default."
+    )
+    approve_above_usd: float | None = Field(
+        title="Ask a person above (USD)",
+        default=None,
+        ge=0,
+        description="USD of the estimate above which a person is asked first: a deployed run waits up to 24 hours for a yes or "
+        "no, a command ends (6) unless it has --yes. Nobody is asked by default.",
+    )
+    ask_on_warnings: bool = Field(
+        title="Ask a person on warnings",
+        default=False,
+        description="Ask a person first, as above, where the recordings draw warnings; a command only tells them.",
+    )
+
+
+class Limits(Patience, _Purse):
+    """
+    What may be spent, in money and in patience.
+    """
+
+
+@dataclass(frozen=True)
+class Groups:
+    """
+    The five groups of knobs that a run takes, as the flow's parameters.
+    """
+
+    scripts: Scripts
+    voice: VoiceChoice
+    speech: Delivery
+    output: Output
+    limits: Limits
