@@ -51,8 +51,10 @@ class Ui:
         self.page.get_by_role("link", name="narrate", exact=True).first.click()
         self.page.get_by_role("button", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Custom run").click()
+        self.page.wait_for_load_state("networkidle")  # the form is drawn anew when all it needs has come
         for label, value in fields.items():
             self.page.get_by_label(label).fill(value)
+            expect(self.page.get_by_label(label)).to_have_value(value)
 
     def submit(self) -> str:
         """
@@ -60,6 +62,7 @@ class Ui:
         """
         before = set(self._runs())
         self.page.get_by_role("button", name="Submit").click()
+        self.page.wait_for_url(re.compile(r"/deployment/[0-9a-f-]+(\?.*)?$"))
         return wait_for(lambda: next(iter(set(self._runs()) - before), None), what="a run", seconds=SHOWN_SECONDS)
 
     def _runs(self) -> list[str]:
