@@ -100,6 +100,7 @@ def test_a_book_becomes_mastered_chapters_and_an_m4b(narrate: Narrate, sandbox: 
     assert (folder / "run.json").is_file()
 
 
+@pytest.mark.long
 def test_places_in_the_audio_hold_the_segment(narrate: Narrate, book: Path, clip: Path) -> None:
     """
     Where book.json says that a segment is, in its MP3 and in the M4B, there is speech; between two there is room tone.
@@ -128,6 +129,7 @@ def test_places_in_the_audio_hold_the_segment(narrate: Narrate, book: Path, clip
             assert level(bound, rate, one["m4b_end"] + 0.1, after["m4b_start"] - 0.1) < -60
 
 
+@pytest.mark.long
 def test_a_second_run_sends_nothing_and_a_change_only_what_changed(
     narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path
 ) -> None:
@@ -144,13 +146,16 @@ def test_a_second_run_sends_nothing_and_a_change_only_what_changed(
     assert [] == sandbox.spoken()
     assert before == _looks(folder)
 
-    _epub(book, two="<h1>The Second</h1><p>Evening came at last, and with it a ship out of the north.</p><p>It was poisoned.</p>")
+    _epub(
+        book, two="<h1>The Second</h1><p>Evening came at last, and with it a ship out of the north.</p><p>It was poisoned.</p>"
+    )
     assert 0 == _make(narrate, book, clip=clip).code
     assert ["Evening came at last, and with it a ship out of the north."] == sandbox.spoken()
     changed = {name for name, look in _looks(folder).items() if before[name] != look}
     assert {"02 - The Second.mp3", "A Small Book.m4b"} == changed
 
 
+@pytest.mark.long
 def test_a_failed_chapter_leaves_the_others_done_and_the_book_unbound(
     narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path
 ) -> None:
@@ -174,6 +179,7 @@ def test_a_failed_chapter_leaves_the_others_done_and_the_book_unbound(
     assert (folder / "A Small Book.m4b").is_file()
 
 
+@pytest.mark.long
 def test_a_damaged_take_is_recorded_anew_for_the_master(narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path) -> None:
     """
     A take that is not what was stored is never mastered: it is paid for once more, and the run says so.
@@ -195,6 +201,7 @@ def test_a_damaged_take_is_recorded_anew_for_the_master(narrate: Narrate, sandbo
     assert any("damaged" in note for note in notes)
 
 
+@pytest.mark.long
 def test_the_outline_sends_nothing_and_writes_the_plan_once(narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path) -> None:
     """
     What the plan says then counts: a chapter's title, what is left out, credits, level profile and voice.
@@ -263,6 +270,7 @@ def test_what_is_not_ours_is_not_overwritten(narrate: Narrate, sandbox: Sandbox,
     assert b"mine" == other.read_bytes()
 
 
+@pytest.mark.long
 def test_a_folder_of_books_is_made_within_one_budget(narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path) -> None:
     """
     One book after the other; what the first cost is not there for the second, which ends the run with exit 6.

@@ -15,6 +15,7 @@ from flows.narration.errors import ExitCode, NarrateError
 
 QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error")
 FINISH_SECONDS = 120.0
+_PIPE_BYTES = 1 << 20
 _LOWER_PRIORITY = 19
 
 
@@ -51,6 +52,11 @@ def start(arguments: tuple[str, ...], log: IO[bytes], heard: IO[bytes]) -> subpr
         stderr=log,
         start_new_session=True,
     )
+    # A second of sound fills a pipe; with more in it, ffmpeg goes on working while we are busy with another chapter.
+    with contextlib.suppress(OSError, ImportError, AttributeError):
+        import fcntl
+
+        fcntl.fcntl(process.stdin or -1, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     # Encoding has time until the next request is answered; on two cores it must not starve the requests.
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, process.pid, _LOWER_PRIORITY)

@@ -138,7 +138,7 @@ def rehearse(reel: Reel, *, profile: LevelProfile, gain: float, ceiling: float) 
     """
     Return the gain that makes of *reel*, limited at *ceiling*, what *gain* would make of it without a limiter.
 
-    How much a limiter takes is tried on less than a minute of it, from all over the part: on all of it that would take too long.
+    How much a limiter takes is tried on some of it, from all over the part: on a whole chapter it would take too long.
     """
     some = _excerpt(reel)
 
