@@ -16,11 +16,9 @@ from pydantic import (
     BaseModel,
     Field,
     SecretStr,
-    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
@@ -39,6 +37,7 @@ from flows.narration.address import HOSTED_API, checked_address
 from flows.narration.books import BookPlan
 from flows.narration.errors import KeyRefused, UsageError
 from flows.narration.files import legible
+from flows.narration.forms import Sparse
 from flows.narration.speech import Delivery
 
 Group = TypeVar("Group", bound=BaseModel)
@@ -209,18 +208,8 @@ def from_environment(kind: type[Group]) -> Group:
     """
     config = SettingsConfigDict(env_prefix="NARRATE_", frozen=True, extra="ignore")
     reader: type[BaseModel] = type(kind.__name__, (kind, BaseSettings), {"model_config": config, "__module__": __name__})
-    sparse: type[Group] = type(kind.__name__, (_Sparse, kind), {"__module__": __name__, "__doc__": kind.__doc__})
+    sparse: type[Group] = type(kind.__name__, (Sparse, kind), {"__module__": __name__, "__doc__": kind.__doc__})
     return checked(sparse, checked(reader, {}).model_dump())
-
-
-class _Sparse(BaseModel):
-    """
-    Tells what is set: in the form of a deployment a null would stand for what is empty.
-    """
-
-    @model_serializer(mode="wrap")
-    def _told(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in told(self).items() if value is not None}
 
 
 def checked(kind: type[Group], given: Mapping[str, Any]) -> Group:

@@ -13,6 +13,7 @@ MODULES = sorted(FLOWS.rglob("*.py"))
 HOMES = {
     "prefect": {
         "narrate.py",
+        "audiobook.py",
         "clone_voice.py",
         "tasks.py",
         "steps.py",

@@ -79,7 +79,7 @@ def test_a_run_that_is_started_in_the_ui_completes(up: Up, person: Narrate, sand
     url = studio.url()
     print(f"ready after {time.monotonic() - begun:.1f} s")
 
-    assert {"narrate", "nightly", "clone-voice"} == set(_deployments(url))
+    assert {"narrate", "nightly", "audiobook", "clone-voice"} == set(_deployments(url))
     assert f"{url}/api" == httpx.get(f"{url}/ui-settings").raise_for_status().json()["api_url"]
     assert "<html" in httpx.get(url, follow_redirects=True, headers={"Accept": "text/html"}).text.lower()
     begun = time.monotonic()
@@ -103,7 +103,7 @@ def test_a_run_that_is_started_in_the_ui_completes(up: Up, person: Narrate, sand
     again = up()
     url = again.url()
     assert ("COMPLETED", "COMPLETED") == (_state(url, last), _final(url, late)), again.said
-    assert {"narrate", "nightly", "clone-voice"} == set(_deployments(url))
+    assert {"narrate", "nightly", "audiobook", "clone-voice"} == set(_deployments(url))
     automations = httpx.post(f"{url}/api/automations/filter", json={}).raise_for_status().json()
     assert {"narrate-crashed", "narrate-approval-late"} == {automation["name"] for automation in automations}
 
@@ -267,7 +267,7 @@ def test_an_installed_wheel_works_in_any_folder(person: Narrate, sandbox: Sandbo
     with studios(person, tmp_path / "up.log") as start:
         studio = start("--port", "0")
         url = studio.url()
-        assert {"narrate", "nightly", "clone-voice"} == set(_deployments(url))
+        assert {"narrate", "nightly", "audiobook", "clone-voice"} == set(_deployments(url))
         assert str(installed / "flows/prefect.yaml") in studio.said
         assert "COMPLETED" == _final(url, _run(url)), studio.said
         assert "COMPLETED" == _final(url, _run(url, "clone-voice")), studio.said

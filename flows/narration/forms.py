@@ -4,6 +4,8 @@ What the forms of the Prefect UI are made from: the JSON schemas of knobs.
 
 from typing import Any
 
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
+
 
 def without_null(schema: dict[str, Any]) -> None:
     """
@@ -16,3 +18,13 @@ def without_null(schema: dict[str, Any]) -> None:
             knob |= kinds[0]
             if knob.get("default", "") is None:
                 del knob["default"]
+
+
+class Sparse(BaseModel):
+    """
+    Tells what is set: in the form of a deployment a null would stand for what is empty.
+    """
+
+    @model_serializer(mode="wrap")
+    def _told(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in told(self).items() if value is not None}

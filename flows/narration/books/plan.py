@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from flows.narration.errors import UsageError
-from flows.narration.forms import without_null
+from flows.narration.forms import Sparse, without_null
 
 LANGUAGE = r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$"
 """
@@ -22,7 +22,7 @@ _Text = Annotated[str, Field(max_length=5_000)]
 _Wording = _Text | bool
 
 
-class _Strict(BaseModel):
+class _Strict(Sparse):
     """
     Nothing is changed, and nothing unknown passes.
     """
@@ -136,14 +136,14 @@ def written(plan: BookPlan, notes: dict[str, str]) -> str:
     for name, field in BookPlan.model_fields.items():
         if name in ("credits", "sample", "voice", "chapters"):
             continue
-        _put(document, name, values[name], field.description or "")
+        _put(document, name, values.get(name), field.description or "")
     for name, model in (("credits", CreditsPlan), ("sample", SamplePlan), ("voice", VoicePlan)):
         if values[name] is False:
             document.add(name, tomlkit.item(False))
             continue
         table = tomlkit.table()
         for key, field in model.model_fields.items():
-            _put(table, key, values[name][key], field.description or "")
+            _put(table, key, values[name].get(key), field.description or "")
         document.add(name, table)
     chapters = tomlkit.aot()
     for chapter in plan.chapters:

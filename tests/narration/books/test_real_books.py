@@ -16,9 +16,9 @@ from flows.narration.books import Book, read_book
 from flows.narration.books.markup import Element, numbered, parse, text_node
 from flows.narration.prose import BlockKind
 
-BOOKS = Path(os.environ.get("BOOKS", "/work/shared/data/books"))
+BOOKS = Path(os.environ.get("BOOKS", "books"))
 """
-Where the books are; they belong to others, so they are not kept here.
+Where the books are; they belong to others, so they are not kept here: BOOKS names a folder with them.
 """
 
 XHTML = {"h": "http://www.w3.org/1999/xhtml", "e": "http://www.idpf.org/2007/ops"}
