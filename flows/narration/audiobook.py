@@ -124,7 +124,15 @@ class BookProduction(Production):
             chapters=len(book.chapters),
             cover=cover,
         )
-        return Studio(book=tagged, store=order.store, sound=order.sound, profile=order.profile, folder=order.out, work=work)
+        return Studio(
+            book=tagged,
+            store=order.store,
+            sound=order.sound,
+            profile=order.profile,
+            folder=order.out,
+            work=work,
+            stopped=lambda: self.interrupted,
+        )
 
     def _chapter(self, name: str, pieces: Sequence[Piece]) -> Chapter:
         one = self._spoken[name]

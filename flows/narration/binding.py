@@ -15,10 +15,10 @@ from flows.narration import ffmpeg
 from flows.narration.assemble import MARK
 from flows.narration.errors import MasteringFailed
 from flows.narration.ffmpeg import FRAME
-from flows.narration.files import replacing, scratch
+from flows.narration.files import file_digest, replacing, scratch
 from flows.narration.manifest import Record
 from flows.narration.mastering.book import Book
-from flows.narration.mastering.chapter import Mastered, Part, file_digest
+from flows.narration.mastering.chapter import Mastered, Part
 from flows.narration.speech import SAMPLE_RATE
 
 SCHEMA = 1

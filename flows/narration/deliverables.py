@@ -10,9 +10,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from flows.narration.binding import Bound
+from flows.narration.files import file_digest
 from flows.narration.manifest import Record, VoiceEntry
 from flows.narration.mastering import LevelProfile, Levels, Mastered
-from flows.narration.mastering.chapter import file_digest
 from flows.narration.plan import Planned
 from flows.narration.report import counted, escaped
 from flows.narration.speech import SAMPLE_RATE

@@ -4,7 +4,7 @@ Master a chapter: from its takes to an MP3 that was measured, and the AAC of the
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from flows.narration.assemble import MARK, Piece, Sound
 from flows.narration.contour import Contour
 from flows.narration.errors import MasteringFailed, NarrateError
 from flows.narration.ffmpeg import NO_PEAK, Chain, Encoder
-from flows.narration.files import replacing
+from flows.narration.files import file_digest, replacing
 from flows.narration.manifest import Record
 from flows.narration.mastering.book import Book, Chapter
 from flows.narration.mastering.measuring import Levels, measure
@@ -117,6 +117,8 @@ class Studio:
     profile: LevelProfile
     folder: Path
     work: Path
+    stopped: Callable[[], bool] = bool
+    """Whether nothing more is to be made."""
 
 
 def master(chapter: Chapter, studio: Studio) -> Mastered:
@@ -208,7 +210,7 @@ def _retagged(named: dict[str, Any], studio: Studio, tags: dict[str, str]) -> Pa
 
 
 def _recorded(pieces: Sequence[Piece], named: dict[str, Any], studio: Studio, tags: dict[str, str]) -> Part:
-    reel = Reel.of(pieces, store=studio.store, sound=studio.sound)
+    reel = Reel.of(pieces, store=studio.store, sound=studio.sound, stopped=studio.stopped)
     stream = f"{named['sound']}.aac"
     with ExitStack() as stack:
         mp3 = stack.enter_context(replacing(studio.folder / named["file"]))
@@ -376,14 +378,6 @@ def _is_whole(part: Part, studio: Studio) -> bool:
         return part.sha256 == file_digest(studio.folder / part.file) and part.aac_sha256 == file_digest(studio.work / part.aac)
     except OSError:
         return False
-
-
-def file_digest(path: Path) -> str:
-    """
-    SHA-256 (hex) of a file's bytes.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def count_frames(path: Path) -> int:

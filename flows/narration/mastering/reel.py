@@ -2,7 +2,7 @@
 The samples of a part from its head to its tail, read from the take store as often as they are needed, never held.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from flows.narration import ffmpeg
 from flows.narration.assemble import Piece, Sound
-from flows.narration.errors import MasteringFailed
+from flows.narration.errors import Interrupted, MasteringFailed
 from flows.narration.ffmpeg import Chain, Samples
 from flows.narration.mastering.measuring import SOUND, STEP_SECONDS, Envelope, edges
 from flows.narration.mastering.parts import Lengths
@@ -41,13 +41,14 @@ class Reel:
     tail: int = 0
     skip: int = 0
     drop: int = 0
+    stopped: Callable[[], bool] = bool
 
     @classmethod
-    def of(cls, pieces: Sequence[Piece], *, store: TakeStore, sound: Sound) -> "Reel":
+    def of(cls, pieces: Sequence[Piece], *, store: TakeStore, sound: Sound, stopped: Callable[[], bool] = bool) -> "Reel":
         """
-        Look up how long everything is.
+        Look up how long everything is; reading it ends with `Interrupted` once it is *stopped*.
         """
-        return cls(pieces=pieces, lengths=Lengths.of(pieces, store=store, sound=sound), store=store)
+        return cls(pieces=pieces, lengths=Lengths.of(pieces, store=store, sound=sound), store=store, stopped=stopped)
 
     def places(self) -> list[tuple[int, int]]:
         """
@@ -77,6 +78,8 @@ class Reel:
         yield -1, np.zeros(self.head, np.int16)
         last = len(self.pieces) - 1
         for place, piece in enumerate(self.pieces):
+            if self.stopped():
+                raise Interrupted.by_a_person()
             first = self.skip if place == 0 else 0
             end = self.lengths.speech[place] - (self.drop if place == last else 0)
             at = 0
