@@ -6,12 +6,12 @@ import argparse
 import os
 from datetime import UTC, datetime
 
-from bench import contest, rerun, segment_size
+from bench import contest, mastering, rerun, segment_size
 from bench.stage import stage
 
 SIZES = (200, 1_000, 10_000)
 LIMITED = 200
-PARTS = ("contest", "apart", "limit", "rerun", "size")
+PARTS = ("contest", "apart", "limit", "rerun", "size", "mastering")
 
 
 def main() -> None:
@@ -20,13 +20,16 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m bench", description="Comparisons, as ratios.")
     parser.add_argument("--segments", type=int, nargs="+", default=SIZES, help="Sizes of the contest.")
+    parser.add_argument("--hours", type=float, default=10.0, help="Length of the book that is mastered.")
     parser.add_argument("--only", choices=PARTS, nargs="+", help="Parts; all by default.")
     arguments = parser.parse_args()
     parts = set(arguments.only or PARTS)
-    if parts - {"size"}:
+    if parts - {"size", "mastering"}:
         _contest(parts, arguments.segments)
     if "size" in parts:
         segment_size.main()
+    if "mastering" in parts:
+        print(f"\n{mastering.table(arguments.hours)}\n", flush=True)
 
 
 def _contest(parts: set[str], sizes: list[int]) -> None:

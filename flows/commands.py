@@ -11,17 +11,14 @@ import csv
 import gc
 import json
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-
-from flows import orders, settings, studio_commands, up
+from flows import book_commands, orders, settings, studio_commands, up
 from flows.knobs import Limits, Output, Scripts, VoiceKnobs
 from flows.narration import cost, ledger, plan, report
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
@@ -30,23 +27,14 @@ from flows.narration.production import Production
 from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import TakeStore, take_key
 from flows.narration.voice import REFERENCE_TAG
+from flows.options import CONSENT, command_in, help_of, json_option, options
 from flows.sandbox.scenarios import SCENARIOS
 from flows.settings import Settings
 
 CHECKOUTS = (Path.cwd(), Path(__file__).parents[1])
 """Where the example scripts and the reference may be."""
 
-CONSENT = "Only clone a voice whose owner consents: Fish Audio requires it, and so do many laws. Voices are created private."
-
 DEMO_KEY = "sandbox"
-
-TITLES: dict[type[BaseModel], str] = {
-    Scripts: "what is narrated",
-    VoiceKnobs: "whose voice",
-    Delivery: "how it is spoken",
-    Output: "what is made, and where",
-    Limits: "what may be spent, in money and patience",
-}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,23 +49,25 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    demo = _command(commands, "demo", _demo, "Narrate data/scripts with the sandbox, into data/demo: no key, no cost.")
+    demo = command_in(commands, "demo", _demo, "Narrate data/scripts with the sandbox, into data/demo: no key, no cost.")
     demo.add_argument("--voice", choices=["neural", "quick"], default="neural", help="Voice of the sandbox. Default: neural.")
-    _json(demo)
+    json_option(demo)
 
-    run = _command(commands, "run", _run, "Narrate a script or a folder of scripts.", epilog=CONSENT)
-    run.add_argument("scripts", metavar="SCRIPTS", help=_help(Scripts.model_fields["scripts"]))
-    _options(run, (Scripts, VoiceKnobs, Delivery, Output, Limits))
+    run = command_in(commands, "run", _run, "Narrate a script or a folder of scripts.", epilog=CONSENT)
+    run.add_argument("scripts", metavar="SCRIPTS", help=help_of(Scripts.model_fields["scripts"]))
+    options(run, (Scripts, VoiceKnobs, Delivery, Output, Limits))
     run.add_argument("--yes", action="store_true", help="Go on above --approve-above-usd, too.")
-    _json(run)
+    json_option(run)
 
-    estimate = _command(commands, "estimate", _estimate, "Tell what narrating would cost; sends nothing, needs no key.")
-    estimate.add_argument("scripts", metavar="SCRIPTS", help=_help(Scripts.model_fields["scripts"]))
-    _options(estimate, (Scripts, VoiceKnobs, Delivery, Output), but=set(VoiceKnobs.model_fields) - {"voice_id"})
-    _json(estimate)
+    book_commands.add(commands)
 
-    sums = _command(commands, "ledger", _ledger, "Tell what was paid, from the ledger beside the take store.")
-    _options(sums, (Output,), but=set(Output.model_fields) - {"out", "takes"})
+    estimate = command_in(commands, "estimate", _estimate, "Tell what narrating would cost; sends nothing, needs no key.")
+    estimate.add_argument("scripts", metavar="SCRIPTS", help=help_of(Scripts.model_fields["scripts"]))
+    options(estimate, (Scripts, VoiceKnobs, Delivery, Output), but=set(VoiceKnobs.model_fields) - {"voice_id"})
+    json_option(estimate)
+
+    sums = command_in(commands, "ledger", _ledger, "Tell what was paid, from the ledger beside the take store.")
+    options(sums, (Output,), but=set(Output.model_fields) - {"out", "takes"})
     sums.set_defaults(scripts=".")  # none is read
     keys = sums.add_argument_group("what is summed")
     keys.add_argument(
@@ -88,14 +78,14 @@ def parser() -> argparse.ArgumentParser:
     keys.add_argument("--until", type=_day, metavar="DATE", help="Last day (UTC).")
     forms = sums.add_mutually_exclusive_group()
     forms.add_argument("--csv", action="store_true", help="Print CSV on standard output.")
-    _json(forms)
+    json_option(forms)
 
     _voices(commands)
     studio_commands.add(commands)
 
     up.add_to(commands)
 
-    sandbox = _command(commands, "sandbox", _sandbox, "Run the stand-in of the Fish Audio API until stopped.")
+    sandbox = command_in(commands, "sandbox", _sandbox, "Run the stand-in of the Fish Audio API until stopped.")
     sandbox.add_argument("--port", type=int, default=8400, help="Port to listen at, 0 picks one. Default: 8400.")
     sandbox.add_argument("--voice", choices=["neural", "quick"], default="neural", help="How it speaks. Default: neural.")
     sandbox.add_argument("--state", type=Path, metavar="DIR", help="Folder its voices are kept in. Default: memory.")
@@ -113,23 +103,13 @@ def _version() -> str:
 def _voices(commands: Any) -> None:
     voices = commands.add_parser("voices", help="List, show or delete the account's voices.", description=CONSENT)
     actions = voices.add_subparsers(metavar="ACTION", required=True)
-    _json(_command(actions, "list", _voices_list, "List the account's voices, and which reference each was made from."))
-    show = _command(actions, "show", _voices_show, "Show one voice.")
+    json_option(command_in(actions, "list", _voices_list, "List the account's voices, and which reference each was made from."))
+    show = command_in(actions, "show", _voices_show, "Show one voice.")
     show.add_argument("voice_id", metavar="ID")
-    _json(show)
-    delete = _command(actions, "delete", _voices_delete, "Delete voices for good.")
+    json_option(show)
+    delete = command_in(actions, "delete", _voices_delete, "Delete voices for good.")
     delete.add_argument("voice_ids", metavar="ID", nargs="+")
     delete.add_argument("--yes", action="store_true", help="Do not ask first.")
-
-
-def _command(commands: Any, name: str, call: Any, about: str, **more: Any) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about, **more)
-    made.set_defaults(command=call)
-    return made
-
-
-def _json(command: argparse._ActionsContainer) -> None:
-    command.add_argument("--json", action="store_true", help="Print the result as JSON on standard output.")
 
 
 def _day(told: str) -> date:
@@ -137,34 +117,6 @@ def _day(told: str) -> date:
         return date.fromisoformat(told)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{told!r} is no day: one looks like 2026-01-31") from None
-
-
-def _options(command: argparse.ArgumentParser, groups: Sequence[type[BaseModel]], *, but: Collection[str] = ()) -> None:
-    """
-    Give *command* an option for each knob of *groups*; one that is not given stays with the environment or its default.
-    """
-    for group in groups:
-        options = command.add_argument_group(TITLES[group])
-        for name, knob in group.model_fields.items():
-            if name not in ("scripts", *but):
-                flag = f"--{name.replace('_', '-')}"
-                options.add_argument(flag, help=_help(knob), default=argparse.SUPPRESS, **_kind(name, knob))
-
-
-def _kind(name: str, knob: FieldInfo) -> dict[str, Any]:
-    if knob.annotation is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    if get_origin(knob.annotation) is list:
-        return {"nargs": "+", "action": "extend", "metavar": "FILE"}
-    if get_origin(knob.annotation) is Literal:
-        return {"choices": get_args(knob.annotation)}
-    return {"metavar": name.rpartition("_")[2].upper()}
-
-
-def _help(knob: FieldInfo) -> str:
-    nothing = knob.is_required() or knob.default is None or knob.default is False or knob.default == []
-    told = "" if nothing else f" Default: {knob.default}."
-    return f"{knob.description}{told}".replace("%", "%%")
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

@@ -7,32 +7,20 @@ variable of the environment.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flows.narration.assemble import Sound
+from flows.narration.assemble import Pauses, Sound
+from flows.narration.books import BookPlan
 from flows.narration.files import require_writable
+from flows.narration.forms import without_null
 from flows.narration.limiter import Patience
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery
 from flows.narration.takes import local_folder
 
-
-def _without_null(schema: dict[str, Any]) -> None:
-    """
-    Take null out of a form's *schema*: what is left empty is not sent. With it the form asks for “str” or “None”.
-    """
-    for knob in schema.get("properties", {}).values():
-        kinds = [kind for kind in knob.get("anyOf", ()) if kind != {"type": "null"}]
-        if len(kinds) == 1:
-            del knob["anyOf"]
-            knob |= kinds[0]
-            if knob.get("default", "") is None:
-                del knob["default"]
-
-
-FORM = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_without_null)
+FORM = ConfigDict(frozen=True, extra="forbid", json_schema_extra=without_null)
 
 
 class _Source(BaseModel):
@@ -54,6 +42,28 @@ class _Source(BaseModel):
 class Scripts(Cutting, _Source):
     """
     What is narrated.
+    """
+
+
+class _BookSource(BaseModel):
+    model_config = FORM
+
+    book: str = Field(
+        min_length=1,
+        title="Book",
+        description="An .epub, .docx, .md, .txt or .html file, or a folder of chapter files.",
+        examples=["/srv/books/my-novel.epub"],
+    )
+    encoding: str | None = Field(
+        title="Encoding",
+        default=None,
+        description="Encoding of plain texts that are neither UTF-8 nor carry a byte order mark, for example cp1252.",
+    )
+
+
+class BookChoice(Cutting, _BookSource):
+    """
+    Which book is narrated. Its own language counts where none but the usual one is chosen.
     """
 
 
@@ -137,18 +147,14 @@ class _Place(BaseModel):
         title="Output folder",
         default="data/audio",
         min_length=1,
-        description="Folder the narrations go to, mirroring the scripts.",
+        description="Folder the narrations go to, mirroring the scripts; a book has a folder of its own in it.",
     )
     takes: str | None = Field(
         title="Take store", default=None, description="Folder of the take store; by default .takes in the output folder."
     )
 
 
-class Output(Sound, _Place):
-    """
-    What is made, and where.
-    """
-
+class _Folders(_Place):
     @property
     def folder(self) -> Path:
         """
@@ -170,6 +176,31 @@ class Output(Sound, _Place):
         for folder in (self.folder, self.takes_folder):
             require_writable(folder)
         return self.folder, self.takes_folder
+
+
+class Output(Sound, _Folders):
+    """
+    What is made, and where.
+    """
+
+
+class _Profile(BaseModel):
+    model_config = FORM
+
+    profile: str | None = Field(
+        title="Level profile",
+        default=None,
+        max_length=500,
+        description="How loud: acx, podcast, ebu, or numbers of your own such as loudness=-18,true_peak=-2. By default that of "
+        "book.toml, or else acx.",
+        examples=["acx", "podcast", "ebu", "acx,loudness=-20"],
+    )
+
+
+class BookOutput(Pauses, _Profile, _Folders):
+    """
+    What is made of a book, and where: the folder `Author - Title` in the output folder.
+    """
 
 
 class _Purse(BaseModel):
@@ -209,3 +240,17 @@ class Groups:
     speech: Delivery
     output: Output
     limits: Limits
+
+
+@dataclass(frozen=True)
+class BookGroups:
+    """
+    The groups of knobs that a run over a book takes, as the flow's parameters.
+    """
+
+    book: BookChoice
+    voice: VoiceChoice
+    speech: Delivery
+    output: BookOutput
+    limits: Limits
+    plan: BookPlan

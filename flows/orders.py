@@ -1,18 +1,23 @@
 """
-From the five groups of knobs to an order, refusing first what a person must mend: the command line and the flow begin here.
+From the groups of knobs to an order, refusing first what a person must mend: the command line and the flow begin here.
 """
 
 from contextvars import ContextVar
 from pathlib import Path
 
 from flows import settings
-from flows.knobs import Groups, Output, Scripts
-from flows.narration import plan
+from flows.knobs import BookChoice, BookGroups, Groups, Output, Scripts
+from flows.narration import edition, plan
+from flows.narration.assemble import Pauses, Sound
+from flows.narration.books import Book, BookPlan
+from flows.narration.edition import BookOrder
+from flows.narration.mastering import level_profile
 from flows.narration.production import Order
+from flows.narration.segments import Cutting
 from flows.narration.takes import TakeStore
 from flows.narration.voice import refuse_recordings
 
-_ahead: ContextVar[tuple[Groups, Order] | None] = ContextVar("ahead", default=None)
+_ahead: ContextVar[tuple[Groups | BookGroups, Order] | None] = ContextVar("ahead", default=None)
 
 
 def survey(*, scripts: Scripts, output: Output) -> plan.Survey:
@@ -22,7 +27,7 @@ def survey(*, scripts: Scripts, output: Output) -> plan.Survey:
     return plan.survey(Path(scripts.scripts), out=output.folder, sound=output, cutting=scripts, encoding=scripts.encoding)
 
 
-def order_ahead(groups: Groups) -> Order:
+def order_ahead(groups: Groups | BookGroups) -> Order:
     """
     Make the order, and have the flow that this very process runs next for the same *groups* go by it.
     """
@@ -32,7 +37,7 @@ def order_ahead(groups: Groups) -> Order:
     return made
 
 
-def order(groups: Groups) -> Order:
+def order(groups: Groups | BookGroups) -> Order:
     """
     Raise `UsageError` for whatever is wrong with what was asked for; nothing was sent, and only OUT may have been made.
 
@@ -41,10 +46,15 @@ def order(groups: Groups) -> Order:
     ahead = _ahead.get()
     if ahead is not None and ahead[0] == groups:
         return ahead[1]
-    voice, output, limits = groups.voice, groups.output, groups.limits
+    voice = groups.voice
     if not voice.credentials:
         settings.account()
     refuse_recordings(voice.reference, transcript=voice.transcript, instant=voice.instant)
+    return _of_book(groups) if isinstance(groups, BookGroups) else _of_scripts(groups)
+
+
+def _of_scripts(groups: Groups) -> Order:
+    output, limits = groups.output, groups.limits
     read = survey(scripts=groups.scripts, output=output)
     out, takes = output.folders()
     plan.refuse_folded(read, out=out)
@@ -58,3 +68,37 @@ def order(groups: Groups) -> Order:
         budget_usd=limits.budget,
         approve_above_usd=limits.approve_above_usd,
     )
+
+
+def read_book(chosen: BookChoice, book_plan: BookPlan) -> tuple[Book, Cutting]:
+    """
+    Read a book, and say how it is cut.
+    """
+    return edition.read(Path(chosen.book), book_plan, encoding=chosen.encoding, cutting=chosen)
+
+
+def _of_book(groups: BookGroups) -> BookOrder:
+    output, limits, source = groups.output, groups.limits, Path(groups.book.book)
+    book_plan = groups.plan if groups.plan != BookPlan() else edition.plan_beside(source)
+    profile = level_profile(output.profile or book_plan.profile or edition.PROFILE)
+    book, cutting = read_book(groups.book, book_plan)
+    parts = edition.spoken(book, book_plan)
+    read = edition.survey(source, parts, book, cutting=cutting)
+    out, takes = output.folders()
+    made = BookOrder(
+        survey=read,
+        out=edition.folder_of(book, out),
+        store=TakeStore(takes),
+        delivery=groups.speech,
+        sound=Sound(**output.model_dump(include=set(Pauses.model_fields))),
+        patience=limits,
+        budget_usd=limits.budget,
+        approve_above_usd=limits.approve_above_usd,
+        source=source,
+        book=book,
+        plan=book_plan,
+        profile=profile,
+        spoken=parts,
+    )
+    edition.refuse_another_s(made)
+    return made

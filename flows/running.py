@@ -8,8 +8,9 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from prefect.client.schemas.objects import State
@@ -20,10 +21,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows import marks, stopping
-from flows.knobs import Groups
+from flows.audiobook import audiobook
+from flows.knobs import BookGroups, Groups
 from flows.narrate import narrate
 from flows.narration import report
-from flows.narration.errors import ExitCode, Interrupted
+from flows.narration.ending import ENDS
+from flows.narration.errors import ExitCode, Interrupted, NarrateError
 from flows.narration.manifest import Totals
 from flows.narration.production import Production, watching
 
@@ -37,18 +40,56 @@ def run(groups: Groups, *, as_json: bool) -> int:
     """
     Run the flow with its *groups* of parameters; return 0, or raise the error it ended with.
     """
-    productions: list[Production] = []
-    watching.set(productions.append)
-    with _shown(productions):
-        error = asyncio.run(_finished(groups))
-    result = productions[-1].result if productions else {}
+    result, error = _run(groups)
     _tell(result, as_json=as_json)
     if isinstance(error, BaseException):
         raise error
     return ExitCode.OK
 
 
-async def _finished(groups: Groups) -> Any:
+def run_books(books: Sequence[BookGroups], *, as_json: bool) -> int:
+    """
+    Run the flow for one book after the other within one budget; return 0, or raise the worst error of all.
+
+    A book that failed leaves the others; what ends a run (key, money, service, Ctrl-C) ends them all.
+    """
+    results: list[dict[str, Any]] = []
+    errors: list[BaseException] = []
+    for groups in books:
+        spent = sum(result["totals"]["usd"] for result in results)
+        if groups.limits.budget is not None and spent:
+            left = groups.limits.model_copy(update={"budget": max(0.0, groups.limits.budget - spent)})
+            groups = replace(groups, limits=left)
+        result, error = _run(groups)
+        if result:
+            results.append(result)
+        if not as_json:
+            _tell(result, as_json=False)
+        if isinstance(error, BaseException):
+            errors.append(error)
+            if not isinstance(error, NarrateError) or error.exit_code in ENDS:
+                break
+            if len(books) > 1:
+                print(f"{groups.book.book}: {error}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(results if len(books) > 1 else next(iter(results), {}), ensure_ascii=False))
+    if errors:
+        raise errors[-1]
+    return ExitCode.OK
+
+
+def _run(groups: Groups | BookGroups) -> tuple[dict[str, Any], Any]:
+    """
+    Run a flow; return its manifest, and the error it ended with.
+    """
+    productions: list[Production] = []
+    watching.set(productions.append)
+    with _shown(productions):
+        error = asyncio.run(_finished(groups))
+    return productions[-1].result if productions else {}, error
+
+
+async def _finished(groups: Groups | BookGroups) -> Any:
     """
     Run the flow to its end, and return the error it ended with or its manifest.
 
@@ -71,7 +112,8 @@ async def _finished(groups: Groups) -> Any:
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
     try:
-        state: State[Any] = await narrate(**vars(groups), return_state=True)
+        flow: Any = audiobook if isinstance(groups, BookGroups) else narrate
+        state: State[Any] = await flow(**vars(groups), return_state=True)
     except (Abort, Pause):  # Prefect knows already how it ended
         return Interrupted.by_a_person()
     marks.take_away(state)

@@ -8,6 +8,7 @@ variable `NARRATE_…`.
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,18 +16,28 @@ from pydantic import (
     BaseModel,
     Field,
     SecretStr,
-    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from flows.knobs import Groups, Limits, Output, Scripts, VoiceChoice, VoiceKnobs
+from flows.knobs import (
+    BookChoice,
+    BookGroups,
+    BookOutput,
+    Groups,
+    Limits,
+    Output,
+    Scripts,
+    VoiceChoice,
+    VoiceKnobs,
+)
 from flows.narration.address import HOSTED_API, checked_address
+from flows.narration.books import BookPlan
 from flows.narration.errors import KeyRefused, UsageError
 from flows.narration.files import legible
+from flows.narration.forms import Sparse
 from flows.narration.speech import Delivery
 
 Group = TypeVar("Group", bound=BaseModel)
@@ -83,6 +94,39 @@ class Settings(Limits, Output, Delivery, VoiceKnobs, Scripts, BaseSettings):
             speech=self.group(Delivery),
             output=self.group(Output),
             limits=self.group(Limits),
+        )
+
+
+class BookSettings(Limits, BookOutput, Delivery, VoiceKnobs, BookChoice, BaseSettings):
+    """
+    Every knob of a run over a book; *voice* and *plan* are of the book's own where it has them.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="NARRATE_", frozen=True, extra="ignore")
+
+    def group(self, kind: type[Group]) -> Group:
+        """
+        Pick the knobs of one group.
+        """
+        return checked(kind, {name: getattr(self, name) for name in kind.model_fields})
+
+    def groups(self, plan: BookPlan, *, beside: Path) -> BookGroups:
+        """
+        Sort all knobs into their groups; the voice is that of the *plan* where none was given, its recordings *beside* it.
+        """
+        voice: dict[str, Any] = {name: getattr(self, name) for name in VoiceKnobs.model_fields}
+        if not (self.reference or self.voice_id):
+            voice["reference"] = [str(beside / clip) for clip in plan.voice.reference]
+            voice["voice_id"] = plan.voice.id
+            voice["voice_title"] = self.voice_title or plan.voice.title
+            voice["transcript"] = self.transcript or plan.voice.transcript
+        return BookGroups(
+            book=self.group(BookChoice),
+            voice=checked(VoiceChoice, voice),
+            speech=self.group(Delivery),
+            output=self.group(BookOutput),
+            limits=self.group(Limits),
+            plan=plan,
         )
 
 
@@ -164,18 +208,8 @@ def from_environment(kind: type[Group]) -> Group:
     """
     config = SettingsConfigDict(env_prefix="NARRATE_", frozen=True, extra="ignore")
     reader: type[BaseModel] = type(kind.__name__, (kind, BaseSettings), {"model_config": config, "__module__": __name__})
-    sparse: type[Group] = type(kind.__name__, (_Sparse, kind), {"__module__": __name__, "__doc__": kind.__doc__})
+    sparse: type[Group] = type(kind.__name__, (Sparse, kind), {"__module__": __name__, "__doc__": kind.__doc__})
     return checked(sparse, checked(reader, {}).model_dump())
-
-
-class _Sparse(BaseModel):
-    """
-    Tells what is set: in the form of a deployment a null would stand for what is empty.
-    """
-
-    @model_serializer(mode="wrap")
-    def _told(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in told(self).items() if value is not None}
 
 
 def checked(kind: type[Group], given: Mapping[str, Any]) -> Group:

@@ -22,7 +22,11 @@ from prefect.artifacts import (
     aupdate_progress_artifact,
 )
 
+from flows.narration import deliverables as files
 from flows.narration import report
+from flows.narration.audiobook import BookProduction
+from flows.narration.deliverables import BookFile
+from flows.narration.edition import BookOrder
 from flows.narration.errors import NarrateError
 from flows.narration.ledger import summed
 from flows.narration.production import Production
@@ -75,12 +79,12 @@ async def _update(production: Production, artifact: UUID) -> None:
     await aupdate_progress_artifact(artifact, progress=min(done, 100.0), description=report.progress_line(now))
 
 
-async def narration(production: Production, script: str) -> None:
+async def narration(production: Production, script: str, *, target: float | None = None) -> None:
     """
-    Show a narration that was just made: its waveform, and its loudness over it.
+    Show a narration that was just made: its waveform, and its loudness over it beside the *target* (LUFS) it has.
     """
     contour = production.contour(script)
-    picture = base64.b64encode(contour.svg(title=script).encode()).decode()
+    picture = base64.b64encode(contour.svg(title=script, target=target).encode()).decode()
     await _shown(
         acreate_image_artifact(
             image_url=f"data:image/svg+xml;base64,{picture}",
@@ -88,6 +92,24 @@ async def narration(production: Production, script: str) -> None:
             description=f"{report.escaped(script)}: {contour.told}",
         )
     )
+
+
+async def outline(order: BookOrder) -> None:
+    """
+    Show what is spoken of a book, and what is left out.
+    """
+    shown, told = order.outline()
+    await _shown(acreate_markdown_artifact(shown, key="narrate-outline", description=told))
+
+
+async def deliverables(production: BookProduction, written: BookFile) -> None:
+    """
+    Show the finished files of a book, and what was measured on them.
+    """
+    table = files.deliverables_table(written, production.order.out)
+    levels = files.levels_table(written.files, production.order.profile)
+    await _shown(acreate_markdown_artifact(table, key="narrate-deliverables", description=f"The audiobook “{written.title}”"))
+    await _shown(acreate_markdown_artifact(levels, key="narrate-levels", description="Levels of the finished files"))
 
 
 async def costs(production: Production) -> None:

@@ -8,10 +8,10 @@ import asyncio
 import logging
 import math
 from collections import UserDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from anyio import CancelScope
 from prefect import get_run_logger
@@ -23,21 +23,34 @@ from prefect.states import Cancelled
 
 from flows import marks, orders, showing, telling
 from flows.approval import approve_cost, approve_reference
-from flows.knobs import Groups, VoiceChoice
+from flows.knobs import BookGroups, Groups, VoiceChoice
 from flows.narration import report
+from flows.narration.audiobook import BookProduction
+from flows.narration.edition import BookOrder
 from flows.narration.ending import worst
 from flows.narration.errors import Declined, Interrupted, NarrateError, RequestUnread, StorageFailed, UsageError, VoiceFailed
 from flows.narration.limiter import Patience
 from flows.narration.locks import RUN_LOCK, TAKES_LOCK, held
 from flows.narration.manifest import ScriptEntry, VoiceEntry
-from flows.narration.production import Production
+from flows.narration.production import Order, Production
 from flows.narration.reference import Reference
 from flows.narration.speech import InlineReference, Speech, Voice
 from flows.narration.takes import voice_key
 from flows.settings import Account
 from flows.stopping import stoppable, suspended
-from flows.tasks import create_voice, normalize_reference, open_speech, synthesize, wait_for_voice
+from flows.tasks import (
+    bind,
+    create_voice,
+    master_chapter,
+    normalize_reference,
+    open_speech,
+    synthesize,
+    synthesize_chapter,
+    wait_for_voice,
+)
 from flows.telling import telling_of_budget
+
+AnyProduction = TypeVar("AnyProduction", bound=Production)
 
 CREATE_SECONDS = 5.0
 """Seconds between attempts to create a voice, so that the account can show one whose answer got lost."""
@@ -104,19 +117,46 @@ async def begin(groups: Groups) -> Production:
     """
     Read the scripts and refuse what a person must mend first; nothing is sent.
     """
+    order = await _ordered(groups)
+    get_run_logger().info("%s to narrate into %s.", report.counted(len(order.survey.readings), "script"), order.out)
+    _tell_left_out(order)
+    return Production(order, run_id=_run_id())
+
+
+async def begin_book(groups: BookGroups) -> BookProduction:
+    """
+    Read the book and refuse what a person must mend first; nothing is sent.
+    """
+    order = await _ordered(groups)
+    if not isinstance(order, BookOrder):
+        raise TypeError("an order of a book is one")
+    _, told = order.outline()
+    get_run_logger().info("“%s”: %s, into %s.", order.book.title, told, order.out)
+    for warning in order.book.warnings:
+        get_run_logger().warning("%s", warning)
+    _tell_left_out(order)
+    await showing.outline(order)
+    return BookProduction(order, run_id=_run_id())
+
+
+async def _ordered(groups: Groups | BookGroups) -> Order:
     marks.leave()
     _tell_in_sentences()
     try:
-        order = orders.order(groups)
+        return orders.order(groups)
     except NarrateError as error:
         await telling.run_refused(error)
         raise
-    logger = get_run_logger()
-    logger.info("%d scripts to narrate into %s.", len(order.survey.readings), order.out)
+
+
+def _tell_left_out(order: Order) -> None:
     for left in order.survey.left_out:
-        logger.info("Left out %s: %s.", left.name, left.reason)
+        get_run_logger().info("Left out %s: %s.", left.name, left.reason.removesuffix("."))
+
+
+def _run_id() -> str | None:
     run_id = flow_run.get_id()
-    return Production(order, run_id=str(run_id) if run_id else None)
+    return str(run_id) if run_id else None
 
 
 @asynccontextmanager
@@ -236,9 +276,39 @@ async def _credit(speech: Speech) -> float | None:
         return None
 
 
-async def record_all(production: Production, voice: Voice | InlineReference, entry: VoiceEntry, *, account: Account) -> None:
+async def _narrated(name: str, production: Production) -> ScriptEntry:
+    entry = await synthesize(name, production)
+    await telling.narration_ready(production, entry)
+    return entry
+
+
+async def record_and_master(name: str, production: BookProduction) -> ScriptEntry:
     """
-    Narrate every script that is not there yet: a task run each, begun in reading order, all sharing one recorder.
+    Record a chapter and master it, a task run each: the next chapters are recorded meanwhile.
+    """
+    await synthesize_chapter(name, production)
+    entry = await master_chapter(name, production)
+    await telling.narration_ready(production, entry)
+    return entry
+
+
+async def bind_book(production: BookProduction) -> None:
+    """
+    Bind what was mastered, once all of it is.
+    """
+    await bind(production.order.book.title, production)
+
+
+async def record_all(
+    production: AnyProduction,
+    voice: Voice | InlineReference,
+    entry: VoiceEntry,
+    *,
+    account: Account,
+    each: Callable[[str, AnyProduction], Awaitable[ScriptEntry]] = _narrated,
+) -> None:
+    """
+    Make *each* script that is not there yet: begun in reading order, all sharing one recorder.
     """
     async with open_speech(account) as speech, alone(production.order.store.folder, TAKES_LOCK):
         names = production.plan(voice=voice, entry=entry, host=speech.host)
@@ -248,12 +318,12 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
         await _afford(production, speech)
         recorder = production.recorder(speech=speech, voice=voice)
         async with telling_of_budget(production), recorder, showing.progress(production):
-            runs: list[asyncio.Task[ScriptEntry]] = []
+            runs: list[asyncio.Future[ScriptEntry]] = []
             try:
                 for name in names:
                     if not await production.admit(name):
                         break
-                    runs.append(asyncio.create_task(_narrated(name, production)))
+                    runs.append(asyncio.ensure_future(each(name, production)))
                 ends = await asyncio.gather(*runs, return_exceptions=True)
             finally:
                 for run in runs:
@@ -262,12 +332,6 @@ async def record_all(production: Production, voice: Voice | InlineReference, ent
     error = worst(faults, entries=list(production.entries.values()))
     if error is not None:
         raise error
-
-
-async def _narrated(name: str, production: Production) -> ScriptEntry:
-    entry = await synthesize(name, production)
-    await telling.narration_ready(production, entry)
-    return entry
 
 
 def _tell_in_sentences() -> None:

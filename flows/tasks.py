@@ -18,6 +18,7 @@ from prefect.tasks import Task
 from flows import showing
 from flows.narration import reference as references
 from flows.narration import voice as voices
+from flows.narration.audiobook import BookProduction
 from flows.narration.errors import RequestUnread, ServiceUnavailable, VoiceNotReady, VoiceTimeout
 from flows.narration.manifest import ScriptEntry
 from flows.narration.production import Production
@@ -147,3 +148,34 @@ async def synthesize(script: str, production: Production) -> ScriptEntry:
         entry.bytes_reused,
     )
     return entry
+
+
+@task(name="synthesize", task_run_name="synthesize {chapter}", cache_policy=NO_CACHE, persist_result=False)
+async def synthesize_chapter(chapter: str, production: BookProduction) -> None:
+    """
+    Have every take of one chapter. Not retried as a whole: each take is, where it is judged.
+    """
+    await production.record(chapter)
+
+
+# A take that is damaged on disk is recorded anew in here, once; nothing else would be different another time.
+@task(name="master", task_run_name="master {chapter}", cache_policy=NO_CACHE, persist_result=False)
+async def master_chapter(chapter: str, production: BookProduction) -> ScriptEntry:
+    """
+    Make the finished files of one chapter from its takes, and measure them.
+    """
+    entry = await production.finish_script(chapter)
+    await showing.narration(production, chapter, target=production.order.profile.loudness)
+    for part in production.mastered[chapter].parts:
+        get_run_logger().info("%s: %.1f min, %s.", part.file, part.seconds / 60, part.levels.told)
+    return entry
+
+
+@task(name="bind", task_run_name="bind {title}", cache_policy=NO_CACHE, persist_result=False)
+async def bind(title: str, production: BookProduction) -> None:
+    """
+    Bind the mastered chapters of a book into its M4B; not retried: what was encoded is only copied.
+    """
+    written = await asyncio.to_thread(production.bind)
+    await showing.deliverables(production, written)
+    get_run_logger().info("“%s” is bound: %d files, %.2f hours.", title, len(written.files), written.seconds / 3600)

@@ -13,6 +13,7 @@ MODULES = sorted(FLOWS.rglob("*.py"))
 HOMES = {
     "prefect": {
         "narrate.py",
+        "audiobook.py",
         "clone_voice.py",
         "tasks.py",
         "steps.py",
@@ -34,9 +35,11 @@ HOMES = {
     "standardwebhooks": {"webhook.py"},
     "watchfiles": {"watch.py"},
     "fishaudio": {"narration/speech.py"},
-    "subprocess": {"narration/ffmpeg.py", "studio.py"},
+    "subprocess": {"narration/ffmpeg/process.py", "studio.py"},
     "pydub": {"narration/reference/normalize.py"},
-    "imageio_ffmpeg": {"narration/ffmpeg.py"},
+    "imageio_ffmpeg": {"narration/ffmpeg/process.py"},
+    "lxml": {"narration/books/markup.py"},
+    "zipfile": {"narration/books/archive.py"},
 }
 """What comes from outside, and the only modules that may import it."""
 

@@ -46,7 +46,7 @@ class Ui:
         Open the form of the deployment `narrate` from the list, and fill in *fields*, named by their labels.
         """
         self.page.goto(f"{self.url}/v2/deployments")
-        for name in ("narrate", "nightly", "clone-voice"):
+        for name in ("narrate", "nightly", "audiobook", "clone-voice"):
             expect(self.page.get_by_role("link", name=name, exact=True).first).to_be_visible()
         self.page.get_by_role("link", name="narrate", exact=True).first.click()
         self.page.get_by_role("button", name="Run", exact=True).click()

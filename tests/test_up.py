@@ -79,7 +79,7 @@ def test_a_run_that_is_started_in_the_ui_completes(up: Up, person: Narrate, sand
     url = studio.url()
     print(f"ready after {time.monotonic() - begun:.1f} s")
 
-    assert {"narrate", "nightly", "clone-voice"} == set(_deployments(url))
+    assert {"narrate", "nightly", "audiobook", "clone-voice"} == set(_deployments(url))
     assert f"{url}/api" == httpx.get(f"{url}/ui-settings").raise_for_status().json()["api_url"]
     assert "<html" in httpx.get(url, follow_redirects=True, headers={"Accept": "text/html"}).text.lower()
     begun = time.monotonic()
@@ -87,11 +87,14 @@ def test_a_run_that_is_started_in_the_ui_completes(up: Up, person: Narrate, sand
     print(f"completed after {time.monotonic() - begun:.1f} s")
     assert (person.folder / "data/audio/long.mp3").is_file()
     assert PARAGRAPHS == len(sandbox.spoken())
+    assert "COMPLETED" == _final(url, _run(url, "audiobook")), studio.said
+    assert ["scripts.m4b"] == [path.name for path in (person.folder / "data/audio").glob("*/*.m4b")]
 
+    sandbox.forget()
     sandbox.config(latency=1.0)
     (person.folder / "data/scripts/long.txt").write_text("\n\n".join(f"Now paragraph {number}." for number in range(20)))
     last = _run(url)
-    wait_for(lambda: len(sandbox.spoken()) > PARAGRAPHS or None, what="a take", seconds=60)
+    wait_for(lambda: sandbox.spoken() or None, what="a take", seconds=60)
     studio.signal(signal.SIGINT)
     studio.hears("waiting for 1 under way")
     late = _run(url, "clone-voice")
@@ -103,7 +106,7 @@ def test_a_run_that_is_started_in_the_ui_completes(up: Up, person: Narrate, sand
     again = up()
     url = again.url()
     assert ("COMPLETED", "COMPLETED") == (_state(url, last), _final(url, late)), again.said
-    assert {"narrate", "nightly", "clone-voice"} == set(_deployments(url))
+    assert {"narrate", "nightly", "audiobook", "clone-voice"} == set(_deployments(url))
     automations = httpx.post(f"{url}/api/automations/filter", json={}).raise_for_status().json()
     assert {"narrate-crashed", "narrate-approval-late"} == {automation["name"] for automation in automations}
 
@@ -267,7 +270,7 @@ def test_an_installed_wheel_works_in_any_folder(person: Narrate, sandbox: Sandbo
     with studios(person, tmp_path / "up.log") as start:
         studio = start("--port", "0")
         url = studio.url()
-        assert {"narrate", "nightly", "clone-voice"} == set(_deployments(url))
+        assert {"narrate", "nightly", "audiobook", "clone-voice"} == set(_deployments(url))
         assert str(installed / "flows/prefect.yaml") in studio.said
         assert "COMPLETED" == _final(url, _run(url)), studio.said
         assert "COMPLETED" == _final(url, _run(url, "clone-voice")), studio.said

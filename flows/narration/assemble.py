@@ -30,19 +30,13 @@ MARK = "Synthetic speech, made with Narrate. narrate:{digest}"
 """The `comment` tag: says to a person what this is, and to us what it was made from."""
 
 
-class Sound(BaseModel):
+class Pauses(BaseModel):
     """
-    What a narration sounds like as a file.
+    What lies between segments.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["mp3", "wav", "flac", "opus"] = Field(
-        default="mp3", description="Format of the narrations, and their suffix."
-    )
-    bitrate: int = Field(
-        title="Bitrate (kbit/s)", default=128, ge=32, le=320, description="Bitrate of mp3 and opus, in kbit/s."
-    )
     pause_breath: float = Field(
         title="Pause for breath (seconds)",
         default=0.0,
@@ -73,6 +67,24 @@ class Sound(BaseModel):
         """
         seconds = 0.0 if joint is Joint.END else getattr(self, f"pause_{joint.value}")
         return round(seconds * SAMPLE_RATE)
+
+
+class _Encoding(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["mp3", "wav", "flac", "opus"] = Field(
+        default="mp3", description="Format of the narrations, and their suffix."
+    )
+    bitrate: int = Field(
+        title="Bitrate (kbit/s)", default=128, ge=32, le=320, description="Bitrate of mp3 and opus, in kbit/s."
+    )
+
+
+# The base that comes last stands first in the form.
+class Sound(Pauses, _Encoding):
+    """
+    What a narration sounds like as a file.
+    """
 
 
 @dataclass(frozen=True)

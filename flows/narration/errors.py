@@ -8,6 +8,7 @@ Every error a user can meet: a fact, the next step, and an exit code.
     ├── ScriptsFailed          3   some scripts failed; the others are done and kept
     │   ├── StorageFailed      3   what was paid for could not be written to disk
     │   ├── TakeFailed         3   one segment has no sound take
+    │   ├── MasteringFailed    3   a finished file misses its level profile
     │   └── RequestRefused     3   the service refused a request for good
     │       └── RequestUnread  3   it said 422, which may pass
     ├── ReferenceUnusable      4   the reference cannot become a voice
@@ -139,6 +140,12 @@ class StorageFailed(ScriptsFailed):
 class TakeFailed(ScriptsFailed):
     """
     A segment has no sound take after every attempt.
+    """
+
+
+class MasteringFailed(ScriptsFailed):
+    """
+    A file of a book is not, or cannot be, as its level profile wants it.
     """
 
 

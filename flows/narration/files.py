@@ -2,6 +2,7 @@
 Write files so that a reader, a crash or a power cut never meets half of one; meet names of any kind with a sentence.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -110,3 +111,11 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def file_digest(path: Path) -> str:
+    """
+    SHA-256 (hex) of a file's bytes.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

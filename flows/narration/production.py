@@ -4,8 +4,9 @@ One run over a folder of scripts: from what is planned, through takes, to narrat
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -106,6 +107,7 @@ class Production:
         self._making: str | None = None
         self._tallies: dict[str, Tally] = {}
         self._anew: Counter[str] = Counter()
+        self._before: dict[str, Counter[str]] = {}
         self._recorder: Recorder | None = None
         watcher = watching.get()
         if watcher is not None:
@@ -135,7 +137,7 @@ class Production:
         """
         self.voice = entry
         self._host = host
-        self._key_of = _key_of(voice, delivery=self.order.delivery, host=host)
+        self._key_of = key_by(voice, delivery=self.order.delivery, host=host)
         survey, sound = self.order.survey, self.order.sound
         self._making = making(survey.root, sound=sound, artist=entry.title, key_of=self._key_of)
         plans = planned(survey, out=self.order.out, sound=sound, artist=entry.title, key_of=self._key_of)
@@ -229,24 +231,48 @@ class Production:
         """
         Record what the script named *name* lacks and assemble it; raise what went wrong, with its entry saying so.
         """
-        plan, entry, tally = self._plans[name], self.entries[name], self._tallies.setdefault(name, Tally())
-        try:
+        await self.record(name)
+        return await self.finish_script(name)
+
+    async def record(self, name: str) -> None:
+        """
+        Have every take of the script named *name*; raise what went wrong, with its entry saying so.
+        """
+        with self._telling(name):
+            self._before[name] = self._anew.copy()
+            await self._record(self._plans[name], self._tallies.setdefault(name, Tally()))
+
+    async def finish_script(self, name: str) -> ScriptEntry:
+        """
+        Make of its takes what the script named *name* is to become, recording anew what is damaged.
+        """
+        plan, tally = self._plans[name], self._tallies.setdefault(name, Tally())
+        with self._telling(name):
             while True:
-                anew = self._anew.copy()
-                await self._record(plan, tally)
                 try:
                     made = await asyncio.get_running_loop().run_in_executor(ENCODERS, self._assemble, plan)
                     break
                 except TakeDamaged as damaged:
-                    await self._discard(damaged, plan, anew=anew)
+                    await self._discard(damaged, plan, anew=self._before[name])
                 except OSError as error:
                     raise StorageFailed.by(error) from error
-        except NarrateError as error:
-            self.entries[name] = entries.failed(entry, error, tally=tally, model=self.order.delivery.model)
-            raise
+                self._before[name] = self._anew.copy()
+                await self._record(plan, tally)
         self._made[name] = made
-        self.entries[name] = entries.narrated(entry, plan, made, tally=tally, model=self.order.delivery.model)
+        self.entries[name] = entries.narrated(self.entries[name], plan, made, tally=tally, model=self.order.delivery.model)
         return self.entries[name]
+
+    @contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        """
+        Have the entry of the script named *name* say what goes wrong with it in the block.
+        """
+        try:
+            yield
+        except NarrateError as error:
+            tally, model = self._tallies.setdefault(name, Tally()), self.order.delivery.model
+            self.entries[name] = entries.failed(self.entries[name], error, tally=tally, model=model)
+            raise
 
     def contour(self, name: str) -> Contour:
         """
@@ -341,7 +367,10 @@ class Production:
                 memory.write(self.order.out)
 
 
-def _key_of(voice: Voice | InlineReference, *, delivery: Delivery, host: str) -> Callable[[str], str]:
+def key_by(voice: Voice | InlineReference, *, delivery: Delivery, host: str) -> Callable[[str], str]:
+    """
+    Return what names takes: text as sent to the key of its take.
+    """
     name = voice_key(voice)
     return lambda text: take_key(text, voice=name, delivery=delivery, host=host)
 

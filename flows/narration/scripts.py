@@ -33,15 +33,15 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _BREAKS = dict.fromkeys((0x0B, 0x0C, 0x85, 0x2028), "\u2028")
-_INVISIBLE = dict.fromkeys((0xFEFF, 0xAD, 0x2060), "")
+INVISIBLE = dict.fromkeys((0xFEFF, 0xAD, 0x2060), "")
 _CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 # Half a character cannot be sent; only exotic codecs (utf-7) let one through.
 _HALVES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
-_CLEAN = _CONTROLS | {0x0A: "\n", 0x09: "\t"} | _BREAKS | _INVISIBLE | _HALVES
+_CLEAN = _CONTROLS | {0x0A: "\n", 0x09: "\t"} | _BREAKS | INVISIBLE | _HALVES
 # Scripts without spaces mark the ends of words with U+200B: there it must stay (dropped, two words become one; as a
 # space, each word would get a pause). Anywhere else it is a leftover of a web page, where it allowed a line to break.
 _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff"
-_STRAY_ZWSP = re.compile(rf"(?<![{_SPACELESS}\u200b])\u200b++|\u200b++(?![{_SPACELESS}])")
+STRAY_ZWSP = re.compile(rf"(?<![{_SPACELESS}\u200b])\u200b++|\u200b++(?![{_SPACELESS}])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def clean(text: str) -> str:
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = text.translate(_CLEAN)
-    return _STRAY_ZWSP.sub(" ", text) if "\u200b" in text else text
+    return STRAY_ZWSP.sub(" ", text) if "\u200b" in text else text
 
 
 def _walk(folder: Path, above: str, root: Path, out: Path) -> Iterator[tuple[str, os.DirEntry[str], str]]:

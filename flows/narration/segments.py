@@ -9,7 +9,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain
 
@@ -65,11 +65,16 @@ class Joint(StrEnum):
 class Segment:
     """
     A stretch of text as it is sent, the *line* of the script on which it begins, and what follows it.
+
+    *block* is the number of its block in the prose, *first* and *last* the slice of that block's text.
     """
 
     text: str
     line: int
     joint: Joint
+    block: int = field(default=0, compare=False)
+    first: int = field(default=0, compare=False)
+    last: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +125,24 @@ Characters handed to sentencex at once: in text that is not ASCII its time grows
 class _Sendable:
     """
     The text of a block as it is sent; *cues* are the slices of it that direct the voice and have to stay whole.
+
+    *shortened* are the places in the text as it is written of which two characters are sent as one.
     """
 
     block: Block
     cues: tuple[tuple[int, int], ...]
     notes: tuple[Note, ...]
+    shortened: tuple[int, ...]
+
+    def written(self, offset: int) -> int:
+        """
+        Return the place in the text as it is written of what is at *offset* of the text as it is sent.
+        """
+        for place in self.shortened:
+            if place >= offset:
+                break
+            offset += 1
+        return offset
 
     def slice(self, first: int, last: int) -> tuple[str, int]:
         """
@@ -160,7 +178,7 @@ def cut(prose: Prose, *, cutting: Cutting) -> Cut:
     segments: list[Segment] = []
     notes: list[Note] = []
     before = BlockKind.PARAGRAPH
-    for block in prose.blocks:
+    for number, block in enumerate(prose.blocks):
         if block.kind is BlockKind.SCENE_BREAK:
             if segments:
                 segments[-1] = replace(segments[-1], joint=Joint.SCENE_BREAK)
@@ -171,7 +189,7 @@ def cut(prose: Prose, *, cutting: Cutting) -> Cut:
         for first, last, joint in _spans(sendable, cutting):
             text, line = sendable.slice(first, last)
             if sendable.has(_SPOKEN, first, last):
-                own.append(Segment(text, line, joint))
+                own.append(Segment(text, line, joint, number, sendable.written(first), sendable.written(last)))
             elif text:
                 notes.append(Note(line, f"not spoken, as there is no word in it: {excerpt(text)}"))
         if not own:
@@ -211,10 +229,10 @@ def _sendable(block: Block, cutting: Cutting) -> _Sendable:
             what = f"sent {excerpt(markup[0])} as {excerpt(pieces[-1])}"
         notes.append(Note(block.line_at(markup.start()), what))
     if not notes:
-        return _Sendable(block, (), ())
+        return _Sendable(block, (), (), ())
     turns = tuple((offset - bisect_left(shortened, offset), line) for offset, line in block.turns)
     sent = replace(block, text="".join([*pieces, block.text[end:]]), turns=turns)
-    return _Sendable(sent, tuple(cues), tuple(notes))
+    return _Sendable(sent, tuple(cues), tuple(notes), tuple(shortened))
 
 
 def _is_cue(markup: re.Match[str], block: Block, nested: list[tuple[int, int]], limit: int) -> bool:

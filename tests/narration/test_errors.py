@@ -41,6 +41,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
         "ScriptsFailed": 3,
         "StorageFailed": 3,
         "TakeFailed": 3,
+        "MasteringFailed": 3,
         "RequestRefused": 3,
         "RequestUnread": 3,
         "ReferenceUnusable": 4,

@@ -112,7 +112,7 @@ def test_a_recording_that_unfolds_is_refused(tmp_path: Path, monkeypatch: pytest
     """
     Silence at the highest rate there is: no more of it than the limit comes to the disk, and it is not taken for a whole one.
     """
-    monkeypatch.setattr(ffmpeg, "MOST_DECODED_BYTES", 4_000_000)
+    monkeypatch.setattr("flows.narration.ffmpeg.reading.MOST_DECODED_BYTES", 4_000_000)
     source, target = tmp_path / "bomb.flac", tmp_path / "decoded.wav"
     soundfile.write(source, np.zeros(10 * 655_350, np.int16), 655_350)
     assert source.stat().st_size < 100_000
