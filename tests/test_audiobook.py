@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import httpx
 import mutagen
 import numpy as np
 import pytest
@@ -68,9 +69,11 @@ def _looks(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.m*")}
 
 
-def test_a_book_becomes_mastered_chapters_and_an_m4b(narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path) -> None:
+def test_a_book_becomes_mastered_chapters_and_an_m4b(
+    narrate: Narrate, sandbox: Sandbox, prefect_api: str, book: Path, clip: Path
+) -> None:
     """
-    Every word is spoken once and in order; files are named, tagged, as loud as asked for, and book.json says where all is.
+    Every word is spoken once and in order; files are named, tagged, as loud as asked for; book.json and UI say what is where.
     """
     done = _make(narrate, book, clip=clip)
 
@@ -98,6 +101,14 @@ def test_a_book_becomes_mastered_chapters_and_an_m4b(narrate: Narrate, sandbox: 
     assert "Imprint (OPS/imprint.xhtml)" in [left["name"] for left in written["left_out"]]
     assert done.json["state"] == "completed"
     assert (folder / "run.json").is_file()
+    ours = {"artifacts": {"flow_run_id": {"any_": [done.json["flow_run_id"]]}}}
+    shown = httpx.post(f"{prefect_api}/artifacts/filter", json=ours).raise_for_status().json()
+    texts = {row["key"]: row["data"] for row in shown if row["type"] == "markdown"}
+    assert {"narrate-outline", "narrate-levels", "narrate-deliverables", "narrate-report", "narrate-voice"} <= set(texts)
+    assert "The Second" in texts["narrate-outline"]
+    assert "01 - The First.mp3" in texts["narrate-levels"]
+    assert "A Small Book.m4b" in texts["narrate-deliverables"]
+    assert 4 == sum(row["type"] == "image" for row in shown)
 
 
 @pytest.mark.long

@@ -11,6 +11,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from tests.test_stopping import SUSPENDED
 
 SAVE = "from flows.credentials import FishAudioCredentials as C; C(api_key=input(), base_url=input()).save('fish-audio')"
 """How README says to make the block, but for a key that is typed rather than written down."""
+
+SCHEDULED_SECONDS = 180
 
 CRASHED_SECONDS = 180
 """Three beats of 30 s missed, up to one more until the first is, and the turns in which the server looks."""
@@ -230,6 +233,41 @@ def test_a_run_whose_machine_died_is_told_crashed(prefect: Narrate, sandbox: San
     assert 0 == done.code, done.err
     assert len(set(sandbox.spoken())) <= len(sandbox.spoken()) <= len(set(sandbox.spoken())) + 1
     assert sent < len(sandbox.spoken())
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("block")
+def test_a_schedule_narrates_what_changed_twice_in_a_row(
+    prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path
+) -> None:
+    """
+    With a schedule a minute ahead runs happen by themselves: the first narrates the folder, the next the script that came.
+    """
+    sandbox.config(training="at-once")
+    plan = (prefect.folder / "prefect.yaml").read_text().replace("0 2 * * *", "* * * * *")
+    (prefect.folder / "every-minute.yaml").write_text(plan)
+    _prefect(prefect, "deploy", "--all", "--no-prompt", "--prefect-file", "every-minute.yaml")
+
+    def completed(after: str) -> Any | None:
+        """
+        Look for a scheduled run that began after that time and has narrated all there is.
+        """
+        rows = _runs(prefect_api, "narrate/nightly", "nightly")
+        return next(
+            (row for row in rows if row["auto_scheduled"] and row["state_type"] == "COMPLETED" and row["start_time"] > after),
+            None,
+        )
+
+    try:
+        wait_for(lambda: completed(""), what="the first scheduled run", seconds=SCHEDULED_SECONDS)
+        sent = sandbox.spoken()
+        assert len(sent) == len(set(sent)) > 0, worker.read_text()
+        (prefect.folder / "data/scripts/late.txt").write_text("This came in the evening.")
+        came = datetime.now(UTC).isoformat()
+        wait_for(lambda: completed(came), what="the second scheduled run", seconds=SCHEDULED_SECONDS)
+        assert ["This came in the evening."] == sandbox.spoken()[len(sent) :], worker.read_text()
+    finally:
+        _deploy(prefect)
 
 
 def test_the_clock_makes_runs(prefect: Narrate, prefect_api: str) -> None:
