@@ -13,6 +13,7 @@ from flows.narration.books import Book, BookPlan
 from flows.narration.edition import BookOrder
 from flows.narration.mastering import level_profile
 from flows.narration.production import Order
+from flows.narration.retakes import Retakes
 from flows.narration.segments import Cutting
 from flows.narration.takes import TakeStore
 from flows.narration.voice import refuse_recordings
@@ -67,6 +68,7 @@ def _of_scripts(groups: Groups) -> Order:
         patience=limits,
         budget_usd=limits.budget,
         approve_above_usd=limits.approve_above_usd,
+        retakes=Retakes.of(out),
     )
 
 
@@ -99,6 +101,7 @@ def _of_book(groups: BookGroups) -> BookOrder:
         plan=book_plan,
         profile=profile,
         spoken=parts,
+        retakes=Retakes.of(edition.folder_of(book, out)),
     )
     edition.refuse_another_s(made)
     return made

@@ -60,8 +60,9 @@ class BookProduction(Production):
         for reading in order.survey.readings:
             if not reading.count:
                 continue
-            pieces = tuple(Piece(take=self._key_of(segment.text), joint=segment.joint) for segment in reading.segments)
             name = reading.script.name
+            keys = order.retakes.keys(name, reading.segments, self._key_of)
+            pieces = tuple(Piece(take=key, joint=segment.joint) for key, segment in zip(keys, reading.segments, strict=True))
             found = standing(self._chapter(name, pieces), self._studio)
             made = self._as_made(reading, found) if found else None
             self._plans[name] = Planned(reading=reading, pieces=pieces, tags={}, narration="", made=made)

@@ -31,8 +31,9 @@ from flows.narration.manifest import (
     segments_name,
     segments_path,
 )
-from flows.narration.plan import Estimate, Planned, Survey, as_made, estimate, making, planned
+from flows.narration.plan import NO_RETAKES, Estimate, Planned, Survey, as_made, estimate, making, planned
 from flows.narration.recorder import Recorder
+from flows.narration.retakes import KeyOf, Retakes
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import TakeDamaged, TakeStore, take_key, voice_key
 from flows.narration.unchanged import Made, Memory, look
@@ -59,6 +60,7 @@ class Order:
     patience: Patience
     budget_usd: float | None = None
     approve_above_usd: float | None = None
+    retakes: Retakes = NO_RETAKES
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,9 @@ class Production:
         self._host = host
         self._key_of = key_by(voice, delivery=self.order.delivery, host=host)
         survey, sound = self.order.survey, self.order.sound
-        self._making = making(survey.root, sound=sound, artist=entry.title, key_of=self._key_of)
-        plans = planned(survey, out=self.order.out, sound=sound, artist=entry.title, key_of=self._key_of)
+        retakes, artist = self.order.retakes, entry.title
+        self._making = making(survey.root, sound=sound, artist=artist, key_of=self._key_of, retakes=retakes)
+        plans = planned(survey, out=self.order.out, sound=sound, artist=artist, key_of=self._key_of, retakes=retakes)
         self._plans = {plan.reading.script.name: plan for plan in plans if plan.reading.count}
         for name, plan in self._plans.items():
             if plan.made is not None:
@@ -154,7 +157,14 @@ class Production:
         """
         delivery = self.order.delivery
         left = replace(self.order.survey, readings=tuple(plan.reading for plan in self._plans.values() if plan.made is None))
-        need = estimate(left, model=delivery.model, speed=delivery.speed, store=self.order.store, key_of=self._key_of)
+        need = estimate(
+            left,
+            model=delivery.model,
+            speed=delivery.speed,
+            store=self.order.store,
+            key_of=self._key_of,
+            retakes=self.order.retakes,
+        )
         self._expected_usd = need.usd
         return need
 
@@ -367,12 +377,12 @@ class Production:
                 memory.write(self.order.out)
 
 
-def key_by(voice: Voice | InlineReference, *, delivery: Delivery, host: str) -> Callable[[str], str]:
+def key_by(voice: Voice | InlineReference, *, delivery: Delivery, host: str) -> KeyOf:
     """
     Return what names takes: text as sent to the key of its take.
     """
     name = voice_key(voice)
-    return lambda text: take_key(text, voice=name, delivery=delivery, host=host)
+    return lambda text, retake=0: take_key(text, voice=name, delivery=delivery, host=host, retake=retake)
 
 
 def _now() -> str:
