@@ -24,6 +24,7 @@ from flows.narration import cost, ledger, plan, report
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.manifest import RUN, Manifest
 from flows.narration.production import Production
+from flows.narration.retakes import Retakes
 from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import TakeStore, take_key
 from flows.narration.voice import REFERENCE_TAG
@@ -200,8 +201,8 @@ def _estimate(arguments: argparse.Namespace) -> int:
     store = TakeStore(output.takes_folder)
     delivery, host = knobs.group(Delivery), settings.account().host
 
-    def key_of(text: str) -> str:
-        return take_key(text, voice=str(voice_id), delivery=delivery, host=host)
+    def key_of(text: str, retake: int = 0) -> str:
+        return take_key(text, voice=str(voice_id), delivery=delivery, host=host, retake=retake)
 
     told = plan.estimate(
         survey,
@@ -209,6 +210,7 @@ def _estimate(arguments: argparse.Namespace) -> int:
         speed=knobs.speed,
         store=store if voice_id else None,
         key_of=key_of if voice_id else None,
+        retakes=Retakes.of(output.folder),
     )
     if arguments.json:
         print(json.dumps(asdict(told)))

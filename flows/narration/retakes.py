@@ -40,7 +40,7 @@ class Retakes(Record):
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
-    retakes: list[Retake] = []
+    retakes: list[Retake] = Field(default_factory=list)
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
