@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from flows.narration.manifest import (
     segments_name,
     segments_path,
 )
-from flows.narration.plan import NO_RETAKES, Estimate, Planned, Survey, as_made, estimate, making, planned
+from flows.narration.plan import Estimate, Planned, Survey, as_made, estimate, making, planned
 from flows.narration.recorder import Recorder
 from flows.narration.retakes import KeyOf, Retakes
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
@@ -60,7 +60,7 @@ class Order:
     patience: Patience
     budget_usd: float | None = None
     approve_above_usd: float | None = None
-    retakes: Retakes = NO_RETAKES
+    retakes: Retakes = field(default_factory=Retakes)
 
 
 @dataclass(frozen=True)
