@@ -143,10 +143,12 @@ async def _ordered(groups: Groups | BookGroups) -> Order:
     marks.leave()
     _tell_in_sentences()
     try:
-        return orders.order(groups)
+        order = orders.order(groups)
     except NarrateError as error:
         await telling.run_refused(error)
         raise
+    orders.remember(groups, order)
+    return order
 
 
 def _tell_left_out(order: Order) -> None:
