@@ -158,9 +158,10 @@ def remembered(out: Path) -> Groups | BookGroups:
 
 
 def _groups(kind: object, asked: dict[str, Any]) -> Groups | BookGroups:
-    if kind == "audiobook":
-        made = {name: settings.checked(group, asked[name]) for name, group in {"book": BookChoice, **COMMON}.items()}
-        output = settings.checked(BookOutput, asked["output"])
-        return BookGroups(**made, output=output, plan=BookPlan.model_validate_json(json.dumps(asked["plan"])))
-    made = {name: settings.checked(group, asked[name]) for name, group in {"scripts": Scripts, **COMMON}.items()}
+    book = kind == "audiobook"
+    kinds: dict[str, type[Any]] = {**COMMON, **({"book": BookChoice} if book else {"scripts": Scripts})}
+    made: dict[str, Any] = {name: settings.checked(group, asked[name]) for name, group in kinds.items()}
+    if book:
+        plan_asked = BookPlan.model_validate_json(json.dumps(asked["plan"]))
+        return BookGroups(**made, output=settings.checked(BookOutput, asked["output"]), plan=plan_asked)
     return Groups(**made, output=settings.checked(Output, asked["output"]))
