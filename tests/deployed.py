@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.conftest import Narrate, wait_for
+from tests.standing import ask
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
@@ -32,9 +31,6 @@ deployments:
 
 START_SECONDS = 60
 END_SECONDS = 90
-
-BUSY = 503
-"""What the server answers while its database is locked; Prefect's clients ask again."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +56,16 @@ class Deployed:
         """
         Start a run as the UI does, with groups of *parameters* besides the deployment's, and return its id.
         """
-        deployed = httpx.get(f"{self.api}/deployments/name/narrate/{self.name}").raise_for_status().json()
+        deployed = ask("GET", f"{self.api}/deployments/name/narrate/{self.name}").raise_for_status().json()
         body = {"parameters": {**deployed["parameters"], **parameters}, "state": {"type": "SCHEDULED"}}
-        made = httpx.post(f"{self.api}/deployments/{deployed['id']}/create_flow_run", json=body).raise_for_status()
+        made = ask("POST", f"{self.api}/deployments/{deployed['id']}/create_flow_run", json=body).raise_for_status()
         return str(made.json()["id"])
 
     def run(self, run_id: str) -> Any:
         """
         Tell a flow run as Prefect has it.
         """
-        return httpx.get(f"{self.api}/flow_runs/{run_id}").raise_for_status().json()
+        return ask("GET", f"{self.api}/flow_runs/{run_id}").raise_for_status().json()
 
     def suspended(self, run_id: str, *, but: str = "") -> Any:
         """
@@ -83,19 +79,15 @@ class Deployed:
             return keys if keys and keys["schema"] != but else None
 
         keys = wait_for(look, what="a run that asks", seconds=END_SECONDS)
-        question = httpx.get(f"{self.api}/flow_runs/{run_id}/input/{keys['description']}").raise_for_status().json()
+        question = ask("GET", f"{self.api}/flow_runs/{run_id}/input/{keys['description']}").raise_for_status().json()
         return {"asked": question, "schema": keys["schema"]}
 
     def answer(self, run_id: str, **answer: str) -> Any:
         """
         Resume a run with an answer, as the UI does.
         """
-
-        def ask() -> httpx.Response | None:
-            answered = httpx.post(f"{self.api}/flow_runs/{run_id}/resume", json={"run_input": answer})
-            return None if answered.status_code == BUSY else answered
-
-        return wait_for(ask, what="the server", seconds=30).raise_for_status().json()
+        resumed = ask("POST", f"{self.api}/flow_runs/{run_id}/resume", json={"run_input": answer})
+        return resumed.raise_for_status().json()
 
     def ended(self, run_id: str) -> Any:
         """
@@ -152,7 +144,7 @@ def events(api: str, run_id: str, *, name: str, count: int = 1) -> list[dict[str
     ours = {"filter": {"event": {"prefix": [name]}, "any_resource": {"id": [f"prefect.flow-run.{run_id}"]}, "order": "ASC"}}
 
     def look() -> list[dict[str, Any]] | None:
-        found: list[dict[str, Any]] = httpx.post(f"{api}/events/filter", json=ours).raise_for_status().json()["events"]
+        found: list[dict[str, Any]] = ask("POST", f"{api}/events/filter", json=ours).raise_for_status().json()["events"]
         return found if len(found) >= count else None
 
     return wait_for(look, what=f"{count} events {name}…", seconds=30)

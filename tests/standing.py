@@ -25,6 +25,22 @@ HOME = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 Found = TypeVar("Found")
 
 
+BUSY = 503
+"""What a Prefect server answers while its database is locked."""
+
+
+def ask(method: str, url: str, **more: Any) -> httpx.Response:
+    """
+    Ask a Prefect server; one that is busy is asked again, as Prefect's own clients do.
+    """
+
+    def asked() -> httpx.Response | None:
+        answer = httpx.request(method, url, timeout=30, **more)
+        return None if answer.status_code == BUSY else answer
+
+    return wait_for(asked, what=f"an answer to {method} {url}", seconds=60)
+
+
 def wait_for(look: Callable[[], Found | None], *, what: str, seconds: float = 30, every: float = 0.05) -> Found:
     """
     Look *every* so many seconds until there is something, with a deadline.

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
@@ -16,6 +15,7 @@ from flows import alerts
 from flows.narration.errors import UsageError
 from tests.conftest import ROOT, Narrate, Sandbox, wait_for
 from tests.receiver import receiving
+from tests.standing import ask
 
 SLACK = "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
 
@@ -27,7 +27,7 @@ def _no_alerts(narrate: Narrate) -> Iterator[None]:
 
 
 def _automations(api: str) -> dict[str, Any]:
-    rows = httpx.post(f"{api}/automations/filter", json={}).raise_for_status().json()
+    rows = ask("POST", f"{api}/automations/filter", json={}).raise_for_status().json()
     return {row["name"]: row for row in rows if row["name"].startswith("narrate-a")}
 
 
@@ -82,7 +82,7 @@ def test_alerts_reach_people(narrate: Narrate, sandbox: Sandbox, prefect_api: st
         wait_for(lambda: (receiver.received and mails) or None, what="the messages", seconds=30)
         run_id = receiver.told[0]["data"]["run"]["id"]
         crashed = {"state": {"type": "CRASHED", "message": "It has sent no heartbeat."}, "force": True}
-        httpx.post(f"{prefect_api}/flow_runs/{run_id}/set_state", json=crashed).raise_for_status()
+        ask("POST", f"{prefect_api}/flow_runs/{run_id}/set_state", json=crashed).raise_for_status()
         wait_for(lambda: (len(receiver.received) > 1 and len(mails) > 1) or None, what="the next messages", seconds=30)
 
     told, crash = receiver.told
@@ -102,7 +102,7 @@ def test_installing_again_changes_nothing(narrate: Narrate, prefect_api: str) ->
     first = narrate("alerts", "install", "--slack", SLACK)
     before = _automations(prefect_api)
     off = before["narrate-alert-failed"]["id"]
-    httpx.patch(f"{prefect_api}/automations/{off}", json={"enabled": False}).raise_for_status()
+    ask("PATCH", f"{prefect_api}/automations/{off}", json={"enabled": False}).raise_for_status()
     second = narrate("alerts", "install", "--signed-webhook", "https://example.org/a")
     third = narrate("alerts", "install", "--webhook", "https://example.org/b", "--signed-webhook", "https://example.org/c")
     after, listed = _automations(prefect_api), narrate("alerts", "list", "--json").json

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 import soundfile
 from prefect.client.schemas.objects import FlowRunInput
@@ -16,6 +15,7 @@ from prefect.client.schemas.objects import FlowRunInput
 from flows.approval import said
 from tests.conftest import Narrate, Sandbox, wait_for
 from tests.deployed import Deployed, deployed, events
+from tests.standing import ask
 
 PAST = "2020-01-01T00:00:00Z"
 
@@ -97,7 +97,7 @@ def test_a_person_says_yes_once(office: Deployed, sandbox: Sandbox, prefect_api:
     assert 1 == len(sandbox.voices())
     before = office.run(run_id)["run_count"]
     again = {"type": "SCHEDULED", "name": "AwaitingRetry"}
-    httpx.post(f"{prefect_api}/flow_runs/{run_id}/set_state", json={"state": again, "force": True}).raise_for_status()
+    ask("POST", f"{prefect_api}/flow_runs/{run_id}/set_state", json={"state": again, "force": True}).raise_for_status()
     wait_for(lambda: office.run(run_id)["run_count"] > before or None, what="the retry", seconds=60)
     assert "COMPLETED" == office.ended(run_id)["state_type"], office.log.read_text()
     assert 2 == len(sandbox.spoken())
@@ -160,7 +160,7 @@ def test_nobody_answers(narrate: Narrate, office: Deployed, sandbox: Sandbox, pr
     state = office.run(run_id)["state"]
     late = {"type": "PAUSED", "name": "Suspended", "state_details": {**state["state_details"], "pause_timeout": PAST}}
 
-    httpx.post(f"{prefect_api}/flow_runs/{run_id}/set_state", json={"state": late, "force": True}).raise_for_status()
+    ask("POST", f"{prefect_api}/flow_runs/{run_id}/set_state", json={"state": late, "force": True}).raise_for_status()
 
     def told() -> str | None:
         message = office.run(run_id)["state"]["message"]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import httpx
 import mutagen
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ import soundfile
 
 from tests.bookmaking import Epub, page
 from tests.conftest import Done, Narrate, Sandbox
+from tests.standing import ask
 
 QUICK = {"NARRATE_BACKOFF": "0.05", "NARRATE_ATTEMPTS": "2", "NARRATE_POLL_INTERVAL": "0.1"}
 
@@ -102,7 +102,7 @@ def test_a_book_becomes_mastered_chapters_and_an_m4b(
     assert done.json["state"] == "completed"
     assert (folder / "run.json").is_file()
     ours = {"artifacts": {"flow_run_id": {"any_": [done.json["flow_run_id"]]}}}
-    shown = httpx.post(f"{prefect_api}/artifacts/filter", json=ours).raise_for_status().json()
+    shown = ask("POST", f"{prefect_api}/artifacts/filter", json=ours).raise_for_status().json()
     texts = {row["key"]: row["data"] for row in shown if row["type"] == "markdown"}
     assert {"narrate-outline", "narrate-levels", "narrate-deliverables", "narrate-report", "narrate-voice"} <= set(texts)
     assert "The Second" in texts["narrate-outline"]

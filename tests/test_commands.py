@@ -22,6 +22,7 @@ import soundfile
 from tinytag import TinyTag
 
 from tests.conftest import COMMAND_SECONDS, KEY, Done, Narrate, Sandbox, wait_for
+from tests.standing import ask
 
 QUICK = {"NARRATE_BACKOFF": "0.05", "NARRATE_ATTEMPTS": "2", "NARRATE_POLL_INTERVAL": "0.1"}
 """Knobs that make a run which meets trouble come to its end soon."""
@@ -488,7 +489,7 @@ def test_ctrl_c_keeps_what_is_paid_for(narrate: Narrate, sandbox: Sandbox, prefe
     _refused(Done(process.returncode, out, err), 130)
     manifest = _manifest(narrate.folder / "out")
     assert "cancelled" == manifest["state"]
-    run = httpx.get(f"{prefect_api}/flow_runs/{manifest['flow_run_id']}").raise_for_status().json()
+    run = ask("GET", f"{prefect_api}/flow_runs/{manifest['flow_run_id']}").raise_for_status().json()
     assert run["state_type"] not in ("RUNNING", "PENDING", "SCHEDULED")
     takes = len(list((narrate.folder / "out/.takes").rglob("*.flac")))
     assert 1 <= takes < 8
@@ -514,7 +515,7 @@ def test_ctrl_c_while_a_voice_trains(narrate: Narrate, sandbox: Sandbox, prefect
 
     _refused(Done(process.returncode, out, err), 130)
     manifest = _manifest(narrate.folder / "out")
-    run = httpx.get(f"{prefect_api}/flow_runs/{manifest['flow_run_id']}").raise_for_status().json()
+    run = ask("GET", f"{prefect_api}/flow_runs/{manifest['flow_run_id']}").raise_for_status().json()
     assert ("cancelled", "CANCELLED") == (manifest["state"], run["state_type"])
     assert 1 == len(sandbox.voices())
     assert [] == sandbox.spoken()

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from pydantic import ValidationError
 
 from flows.credentials import FishAudioCredentials
 from tests.conftest import KEY, Done, Narrate, Sandbox
+from tests.standing import ask
 
 BLOCK_KEY = "the-key-in-the-block"
 SLUG = "fish-audio-credentials"
@@ -50,12 +50,12 @@ def block_type(prefect_api: str) -> Any:
         timeout=120,
         check=True,
     )
-    return httpx.get(f"{prefect_api}/block_types/slug/{SLUG}").raise_for_status().json()
+    return ask("GET", f"{prefect_api}/block_types/slug/{SLUG}").raise_for_status().json()
 
 
 def _schema(api: str, block_type: Any) -> Any:
     mine = {"block_schemas": {"block_type_id": {"any_": [block_type["id"]]}}}
-    [schema] = httpx.post(f"{api}/block_schemas/filter", json=mine).raise_for_status().json()
+    [schema] = ask("POST", f"{api}/block_schemas/filter", json=mine).raise_for_status().json()
     return schema
 
 
@@ -65,7 +65,7 @@ def _save(api: str, block_type: Any, name: str, **data: Any) -> str:
     """
     schema = _schema(api, block_type)
     body = {"name": name, "data": data, "block_schema_id": schema["id"], "block_type_id": block_type["id"]}
-    return str(httpx.post(f"{api}/block_documents/", json=body).raise_for_status().json()["id"])
+    return str(ask("POST", f"{api}/block_documents/", json=body).raise_for_status().json()["id"])
 
 
 def _run(narrate: Narrate, script: Path, **environment: str) -> Done:
@@ -103,7 +103,7 @@ def test_a_run_uses_the_block(keyless: Narrate, sandbox: Sandbox, script: Path, 
 
     assert 4 == done.code, done.err
     assert [404] == [row["status"] for row in sandbox.requests("/model/nobody")]
-    assert BLOCK_KEY not in done.err + httpx.get(f"{prefect_api}/block_documents/{block}").text
+    assert BLOCK_KEY not in done.err + ask("GET", f"{prefect_api}/block_documents/{block}").text
 
 
 def test_without_the_block_the_environment_counts(narrate: Narrate, sandbox: Sandbox, script: Path) -> None:

@@ -22,6 +22,7 @@ import yaml
 
 from tests.conftest import KEY, ROOT, Narrate, Sandbox, wait_for
 from tests.searching import BLOCK_SECRET, found, written
+from tests.standing import ask
 from tests.test_stopping import SUSPENDED
 
 SAVE = "from flows.credentials import FishAudioCredentials as C; C(api_key=input(), base_url=input()).save('fish-audio')"
@@ -132,17 +133,17 @@ def block(prefect: Narrate, sandbox: Sandbox, prefect_api: str) -> Iterator[None
     )
     yield
     path = f"{prefect_api}/block_types/slug/fish-audio-credentials/block_documents/name/fish-audio"
-    saved = httpx.get(path).raise_for_status().json()
-    httpx.delete(f"{prefect_api}/block_documents/{saved['id']}").raise_for_status()
+    saved = ask("GET", path).raise_for_status().json()
+    ask("DELETE", f"{prefect_api}/block_documents/{saved['id']}").raise_for_status()
 
 
 def _deployment(api: str, name: str) -> Any:
-    return httpx.get(f"{api}/deployments/name/{name}").raise_for_status().json()
+    return ask("GET", f"{api}/deployments/name/{name}").raise_for_status().json()
 
 
 def _runs(api: str, deployment: str, tag: str) -> Any:
     ours = {"deployments": {"id": {"any_": [_deployment(api, deployment)["id"]]}}, "flow_runs": {"tags": {"all_": [tag]}}}
-    return httpx.post(f"{api}/flow_runs/filter", json=ours).raise_for_status().json()
+    return ask("POST", f"{api}/flow_runs/filter", json=ours).raise_for_status().json()
 
 
 def _ended(api: str, deployment: str, tag: str = "by-test", *, seconds: float = 90) -> Any:
@@ -198,12 +199,12 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
     [run] = _runs(prefect_api, "narrate/narrate", "to-suspend")
 
     suspended = {"type": "PAUSED", "name": "Suspended", "state_details": SUSPENDED}
-    httpx.post(f"{prefect_api}/flow_runs/{run['id']}/set_state", json={"state": suspended}).raise_for_status()
+    ask("POST", f"{prefect_api}/flow_runs/{run['id']}/set_state", json={"state": suspended}).raise_for_status()
     wait_for(lambda: "is paused" in worker.read_text() or None, what="the end of its process", seconds=30)
     sent = sandbox.spoken()
     sandbox.config(latency=0.0)
-    assert "Suspended" == httpx.get(f"{prefect_api}/flow_runs/{run['id']}").json()["state"]["name"]
-    httpx.post(f"{prefect_api}/flow_runs/{run['id']}/resume", json={}).raise_for_status()
+    assert "Suspended" == ask("GET", f"{prefect_api}/flow_runs/{run['id']}").json()["state"]["name"]
+    ask("POST", f"{prefect_api}/flow_runs/{run['id']}/resume", json={}).raise_for_status()
 
     assert "COMPLETED" == _ended(prefect_api, "narrate/narrate", "to-suspend")["state_type"], worker.read_text()
     assert len(sent) < len(sandbox.spoken()) == len(set(sandbox.spoken()))
@@ -278,7 +279,7 @@ def test_the_clock_makes_runs(prefect: Narrate, prefect_api: str) -> None:
     ours = {"deployments": {"id": {"any_": [_deployment(prefect_api, "narrate/nightly")["id"]]}}}
 
     def look() -> list[str] | None:
-        rows = httpx.post(f"{prefect_api}/flow_runs/filter", json=ours).raise_for_status().json()
+        rows = ask("POST", f"{prefect_api}/flow_runs/filter", json=ours).raise_for_status().json()
         return [row["expected_start_time"] for row in rows if row["auto_scheduled"]] or None
 
     assert all("T02:00:00" in time for time in wait_for(look, what="a scheduled run", seconds=60))
@@ -332,7 +333,7 @@ def test_setup_changes_nothing_the_second_time(prefect: Narrate, prefect_api: st
 
 def _enable(api: str, automations: Any, *, enabled: bool) -> None:
     for each in automations:
-        httpx.patch(f"{api}/automations/{each['id']}", json={"enabled": enabled}).raise_for_status()
+        ask("PATCH", f"{api}/automations/{each['id']}", json={"enabled": enabled}).raise_for_status()
 
 
 def _automations(api: str) -> Any:
@@ -340,7 +341,7 @@ def _automations(api: str) -> Any:
     Ours, of which tests in two processes of pytest's may have made two.
     """
     ours = {"automations": {"name": {"any_": ["narrate-crashed"]}}, "sort": "CREATED_DESC"}
-    return httpx.post(f"{api}/automations/filter", json=ours).raise_for_status().json()
+    return ask("POST", f"{api}/automations/filter", json=ours).raise_for_status().json()
 
 
 def test_a_pool_of_another_type_is_told(prefect: Narrate, prefect_api: str) -> None:
@@ -348,15 +349,15 @@ def test_a_pool_of_another_type_is_told(prefect: Narrate, prefect_api: str) -> N
     It is left alone.
     """
     pool = f"{prefect_api}/work_pools"
-    httpx.delete(f"{pool}/narrate-docker")
-    httpx.post(f"{pool}/", json={"name": "narrate-docker", "type": "kubernetes"}).raise_for_status()
+    ask("DELETE", f"{pool}/narrate-docker")
+    ask("POST", f"{pool}/", json={"name": "narrate-docker", "type": "kubernetes"}).raise_for_status()
 
     done = prefect("setup", "--type", "docker")
 
     assert 2 == done.code
     assert "is of type kubernetes" in done.err
-    assert "kubernetes" == httpx.get(f"{pool}/narrate-docker").json()["type"]
-    httpx.delete(f"{pool}/narrate-docker").raise_for_status()
+    assert "kubernetes" == ask("GET", f"{pool}/narrate-docker").json()["type"]
+    ask("DELETE", f"{pool}/narrate-docker").raise_for_status()
 
 
 @pytest.mark.long
@@ -376,13 +377,13 @@ def test_a_docker_pool_takes_the_same_deployments(prefect: Narrate, prefect_api:
     step = "prefect.deployments.steps.set_working_directory"
     assert [{step: {"directory": "/studio"}}] == there[0]["pull_steps"]
     assert [{step: {"directory": str(prefect.folder)}}] == here[0]["pull_steps"]
-    pool = httpx.get(f"{prefect_api}/work_pools/narrate-docker").raise_for_status().json()
+    pool = ask("GET", f"{prefect_api}/work_pools/narrate-docker").raise_for_status().json()
     form = pool["base_job_template"]["variables"]
     for each in there:
         assert set(each["job_variables"]) <= set(form["properties"])
         jsonschema.validate(each["job_variables"], form)
     for each in there:
-        httpx.delete(f"{prefect_api}/deployments/{each['id']}").raise_for_status()
+        ask("DELETE", f"{prefect_api}/deployments/{each['id']}").raise_for_status()
 
 
 def _alike(deployment: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.conftest import KEY, Narrate, Sandbox, wait_for
+from tests.standing import ask
 
 QUICK = {"NARRATE_BACKOFF": "0.05", "NARRATE_ATTEMPTS": "2", "NARRATE_POLL_INTERVAL": "0.1"}
 
@@ -34,7 +34,7 @@ class History:
         """
         The flow run itself.
         """
-        return httpx.get(f"{self.api}/flow_runs/{self.run_id}").raise_for_status().json()
+        return ask("GET", f"{self.api}/flow_runs/{self.run_id}").raise_for_status().json()
 
     def tasks(self, *, count: int) -> dict[str, Any]:
         """
@@ -52,7 +52,7 @@ class History:
         """
         Names of the states a task run went through, in order.
         """
-        answer = httpx.get(f"{self.api}/task_run_states/", params={"task_run_id": task_run["id"]})
+        answer = ask("GET", f"{self.api}/task_run_states/", params={"task_run_id": task_run["id"]})
         rows = answer.raise_for_status().json()
         return [row["name"] for row in sorted(rows, key=lambda row: str(row["timestamp"]))]
 
@@ -79,7 +79,7 @@ class History:
         return json.dumps([self.run, self._rows("task_runs/filter", mine), self.artifacts(), logs], ensure_ascii=False)
 
     def _rows(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = httpx.post(f"{self.api}/{path}", json=body).raise_for_status().json()
+        rows: list[dict[str, Any]] = ask("POST", f"{self.api}/{path}", json=body).raise_for_status().json()
         return rows
 
 

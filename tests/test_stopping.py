@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.conftest import Narrate, Sandbox, wait_for
+from tests.standing import ask
 
 LAST_SECONDS = 5
 """How long after it was told to stop a run may still send something."""
@@ -39,16 +39,16 @@ def _run_id(api: str, script: Path) -> str:
     """
     Id of the newest run that narrates *script*.
     """
-    rows = httpx.post(f"{api}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 20}).raise_for_status().json()
+    rows = ask("POST", f"{api}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 20}).raise_for_status().json()
     return next(str(row["id"]) for row in rows if row["parameters"]["scripts"]["scripts"] == str(script))
 
 
 def _state(api: str, run_id: str) -> str:
-    return str(httpx.get(f"{api}/flow_runs/{run_id}").raise_for_status().json()["state"]["name"])
+    return str(ask("GET", f"{api}/flow_runs/{run_id}").raise_for_status().json()["state"]["name"])
 
 
 def _set(api: str, run_id: str, **state: Any) -> None:
-    httpx.post(f"{api}/flow_runs/{run_id}/set_state", json={"state": state, "force": True}).raise_for_status()
+    ask("POST", f"{api}/flow_runs/{run_id}/set_state", json={"state": state, "force": True}).raise_for_status()
 
 
 def _cancel(api: str, run_id: str, _process: "subprocess.Popen[str]") -> None:

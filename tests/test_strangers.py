@@ -10,6 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tests.conftest import KEY, Done, Narrate, Sandbox
+from tests.standing import ask
 
 HOSTILE = [
     "-rf.txt",
@@ -53,7 +54,7 @@ def _artifacts(api: str, run: str) -> list[str]:
     All Markdown in the run's page, but for the chart of costs, in which there are days only.
     """
     mine = {"artifacts": {"flow_run_id": {"any_": [run]}}}
-    rows = httpx.post(f"{api}/artifacts/filter", json=mine).raise_for_status().json()
+    rows = ask("POST", f"{api}/artifacts/filter", json=mine).raise_for_status().json()
     shown = [row for row in rows if row["key"] != "narrate-cost"]
     return [*(row["description"] for row in shown), *(row["data"] for row in shown if row["type"] == "markdown")]
 

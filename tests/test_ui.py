@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.conftest import ROOT, Narrate, Sandbox, wait_for
+from tests.standing import ask
 from tests.studio import END_SECONDS, FINAL, PARAGRAPHS, Up
 
 pytestmark = pytest.mark.long
@@ -66,16 +66,14 @@ class Ui:
         return wait_for(lambda: next(iter(set(self._runs()) - before), None), what="a run", seconds=SHOWN_SECONDS)
 
     def _runs(self) -> list[str]:
-        found = httpx.post(f"{self.url}/api/flow_runs/filter", json={}, timeout=SHOWN_SECONDS).raise_for_status().json()
+        found = ask("POST", f"{self.url}/api/flow_runs/filter", json={}).raise_for_status().json()
         return [run["id"] for run in found]
 
     def state(self, run: str) -> dict[str, Any]:
         """
         Read the state of a run.
         """
-        found: dict[str, Any] = (
-            httpx.get(f"{self.url}/api/flow_runs/{run}", timeout=SHOWN_SECONDS).raise_for_status().json()["state"]
-        )
+        found: dict[str, Any] = ask("GET", f"{self.url}/api/flow_runs/{run}").raise_for_status().json()["state"]
         return found
 
     def until(self, run: str, *types: str) -> dict[str, Any]:

@@ -19,11 +19,12 @@ import pytest
 
 from flows.commands import parser
 from tests.conftest import ROOT, Narrate, Sandbox, wait_for
+from tests.standing import ask
 from tests.studio import END_SECONDS, FINAL, PARAGRAPHS, Up, studios
 
 
 def _deployments(url: str) -> dict[str, Any]:
-    rows = httpx.post(f"{url}/api/deployments/filter", json={}).raise_for_status().json()
+    rows = ask("POST", f"{url}/api/deployments/filter", json={}).raise_for_status().json()
     return {row["name"]: row for row in rows}
 
 
@@ -33,12 +34,12 @@ def _run(url: str, name: str = "narrate", **more: Any) -> str:
     """
     deployment = _deployments(url)[name]["id"]
     asked = {"state": {"type": "SCHEDULED"}, **more}
-    made = httpx.post(f"{url}/api/deployments/{deployment}/create_flow_run", json=asked)
+    made = ask("POST", f"{url}/api/deployments/{deployment}/create_flow_run", json=asked)
     return str(made.raise_for_status().json()["id"])
 
 
 def _state(url: str, run: str) -> str:
-    return str(httpx.get(f"{url}/api/flow_runs/{run}").raise_for_status().json()["state"]["type"])
+    return str(ask("GET", f"{url}/api/flow_runs/{run}").raise_for_status().json()["state"]["type"])
 
 
 def _final(url: str, run: str) -> str:
@@ -107,7 +108,7 @@ def test_a_run_that_is_started_in_the_ui_completes(up: Up, person: Narrate, sand
     url = again.url()
     assert ("COMPLETED", "COMPLETED") == (_state(url, last), _final(url, late)), again.said
     assert {"narrate", "nightly", "audiobook", "clone-voice"} == set(_deployments(url))
-    automations = httpx.post(f"{url}/api/automations/filter", json={}).raise_for_status().json()
+    automations = ask("POST", f"{url}/api/automations/filter", json={}).raise_for_status().json()
     assert {"narrate-crashed", "narrate-approval-late"} == {automation["name"] for automation in automations}
 
 
@@ -149,7 +150,7 @@ def test_what_a_killed_studio_ran_goes_on_with_the_next(up: Up, sandbox: Sandbox
     url = studio.url()
     run = _run(url)
     wait_for(lambda: len(sandbox.spoken()) > 3 or None, what="takes", seconds=60)
-    pid = int(httpx.get(f"{url}/api/flow_runs/{run}").json()["infrastructure_pid"])
+    pid = int(ask("GET", f"{url}/api/flow_runs/{run}").json()["infrastructure_pid"])
 
     studio.signal(signal.SIGKILL)
     os.killpg(pid, signal.SIGKILL)
@@ -193,7 +194,7 @@ def test_up_finds_the_server_that_is_configured(up: Up, person: Narrate, prefect
     assert "COMPLETED" == _final(url, _run(url)), studio.said
     studio.signal(signal.SIGTERM)
     assert 0 == studio.ended(), studio.said
-    assert httpx.get(f"{prefect_api}/health").is_success
+    assert ask("GET", f"{prefect_api}/health").is_success
 
 
 def _free_port() -> int:
