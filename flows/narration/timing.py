@@ -6,7 +6,9 @@ What was found is kept in `.sentences`, so that nothing is heard twice that is a
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -38,7 +40,22 @@ SHORTEST_PAUSE = 6
 BLIP = 3
 """Steps: a shorter silence is part of a word (a stop has 50 ms), a shorter sound is none."""
 
-_RUN_ON = 3.0  # what it costs to part sentences where there is no pause
+_CLAUSE = re.compile(r"[,;:–—…،؛][”’»\"'\)]*\s+|[—–]|[、，；：。]|[.!?][”’»\"'\)]*\s+")
+
+
+class _Kind(Enum):
+    """
+    What stands between two texts.
+    """
+
+    SENTENCE = "sentence"
+    CLAUSE = "clause"
+    NOTHING = "nothing"
+
+
+# What a pause of 0.1 s is worth there, what one is that is e times as long, and what it costs that there is none.
+_COSTS = {_Kind.SENTENCE: (0.0, 2.5, 3.0), _Kind.CLAUSE: (0.8, 1.0, 0.5), _Kind.NOTHING: (0.3, 0.0, 0.1)}
+_SKIPPED, _SKIPPED_SECOND = 1.0, 6.0  # what a pause costs, and each second of it, where nothing stands
 _SPREAD, _LEAST_SPREAD = 0.22, 0.2  # how far a sentence's length strays: a share of it, and seconds
 _MOST_PLACES = 1500
 
@@ -151,18 +168,17 @@ def divided(segment: Heard, levels: Levels, *, language: str) -> list[Sentence]:
     """
     Find the sentences of a segment in its *levels*.
     """
-    slices = sentences(segment.text, language=language)
-    sounding = _sounding(levels)
-    found = []
-    for (first, last), (start, end) in zip(slices, divide(levels, sounding, _weights(segment.text, slices)), strict=True):
-        own = [(first + low, first + high) for low, high in clauses(segment.text[first:last])]
-        spans: list[Span] = []
-        if len(own) > 1:
-            inner = divide(levels[start:end], sounding[start:end], _weights(segment.text, own))
-            spans = [_span(segment, *place, start + low, start + high) for place, (low, high) in zip(own, inner, strict=True)]
-        whole = _span(segment, first, last, start, end)
-        found.append(Sentence(**whole.model_dump(), parts=spans))
-    return found
+    whole = _parted(segment.text, language)
+    marks, kinds = _atoms(segment.text, whole)
+    weights = np.array([max(1.0, pace.letters(segment.text[low:high])) for low, high in pairwise(marks)])
+    found = dict(zip(marks, divide(levels, weights, kinds), strict=False))
+    ends = {last: found[first][1] for first, last in pairwise(marks)}
+
+    def span(first: int, last: int) -> Span:
+        seconds = [min(segment.start + step * STEP, segment.end) for step in (found[first][0], ends[last])]
+        return Span(first=first, last=last, start=round(seconds[0], 3), end=round(seconds[1], 3))
+
+    return [_sentence(parts, span) for parts in whole]
 
 
 def by_words(segment: Heard, words: Sequence[Word], *, language: str) -> list[Sentence]:
@@ -170,29 +186,41 @@ def by_words(segment: Heard, words: Sequence[Word], *, language: str) -> list[Se
     Find the sentences of a segment where the time of each word is known.
     """
 
-    def placed(first: int, last: int) -> Span:
+    def span(first: int, last: int) -> Span:
         own = [word for word in words if first <= word.at < last]
-        start, end = (own[0].start, own[-1].end) if own else (segment.start, segment.start)
+        before = [word.end for word in words if word.at < first]
+        start, end = (own[0].start, own[-1].end) if own else 2 * (before[-1] if before else segment.start,)
         return Span(first=first, last=last, start=round(start, 3), end=round(end, 3))
 
-    found = []
-    for first, last in sentences(segment.text, language=language):
-        own = [(first + low, first + high) for low, high in clauses(segment.text[first:last])]
-        parts = [placed(*one) for one in own] if len(own) > 1 else []
-        found.append(Sentence(**placed(first, last).model_dump(), parts=parts))
-    return found
+    return [_sentence(parts, span) for parts in _parted(segment.text, language)]
 
 
-def _span(segment: Heard, first: int, last: int, start: int, end: int) -> Span:
+def _sentence(parts: list[tuple[int, int]], span: Callable[[int, int], Span]) -> Sentence:
+    own = [span(*part) for part in parts] if len(parts) > 1 else []
+    return Sentence(**span(parts[0][0], parts[-1][1]).model_dump(), parts=own)
+
+
+def _parted(text: str, language: str) -> list[list[tuple[int, int]]]:
     """
-    Return a slice of a segment with its seconds; *start* and *end* are steps of it.
+    Return the sentences of a text, each as the parts that are shown at once.
     """
-    low = min(segment.start + start * STEP, segment.end)
-    return Span(first=first, last=last, start=round(low, 3), end=round(min(segment.start + end * STEP, segment.end), 3))
+    return [
+        [(first + low, first + high) for low, high in clauses(text[first:last])]
+        for first, last in sentences(text, language=language)
+    ]
 
 
-def _weights(text: str, slices: Sequence[tuple[int, int]]) -> npt.NDArray[np.float64]:
-    return np.array([max(1.0, pace.letters(text[first:last])) for first, last in slices])
+def _atoms(text: str, whole: list[list[tuple[int, int]]]) -> tuple[list[int], list[_Kind]]:
+    """
+    Return where a text is parted, be it at a comma, and how each place but the first and the last sounds.
+    """
+    kinds: dict[int, _Kind] = {found.end(): _Kind.CLAUSE for found in _CLAUSE.finditer(text)}
+    for parts in whole:
+        for first, _ in parts[1:]:
+            kinds.setdefault(first, _Kind.NOTHING)
+        kinds[parts[0][0]] = _Kind.SENTENCE
+    inside = sorted(at for at in kinds if 0 < at < len(text))
+    return [0, *inside, len(text)], [kinds[at] for at in inside]
 
 
 def _sounding(levels: Levels) -> npt.NDArray[np.bool_]:
@@ -220,64 +248,84 @@ def _runs(marks: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(first), int(last)) for first, last in turns.reshape(-1, 2)]
 
 
-def divide(levels: Levels, sounding: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+def divide(levels: Levels, weights: npt.NDArray[np.float64], kinds: Sequence[_Kind]) -> list[tuple[int, int]]:
     """
     Divide a stretch of audio among texts of these *weights*: return the steps at which each begins and ends to sound.
 
-    Of all ways to do so the likeliest is taken: long pauses part sentences, and what lies between two is as long as its text.
+    *kinds* is what stands between two. Of all ways to do so the likeliest is taken: what lies between two pauses is as long as
+    its text, long pauses are ends of sentences, and there are few where nothing stands.
     """
-    count = len(weights)
+    sounding = _sounding(levels)
     heard = _runs(sounding)
     if not heard:
         return _shared(0, len(levels), weights)
     begin, finish = heard[0][0], heard[-1][1]
-    if count == 1:
+    if len(weights) == 1:
         return [(begin, finish)]
-    befores, afters, costs = _seams(levels, heard)
-    if len(befores) < count - 1:
-        return _shared(begin, finish, weights)
-    spoken = np.concatenate(([0], np.cumsum(sounding)))
-    wanted = weights / weights.sum() * float(spoken[finish]) * STEP
-    reached = np.where(True, _miss((spoken[befores] - spoken[begin]) * STEP, wanted[0]) + costs, 0)
+    seams = _seams(levels, heard)
+    spoken = np.concatenate(([0], np.cumsum(sounding))) * STEP
+    wanted = weights / weights.sum() * float(spoken[finish])
+    skipped = np.concatenate(([0.0], np.cumsum(seams.skipped)))
+    reached = _miss(spoken[seams.before] - spoken[begin], wanted[0]) + skipped[:-1] + seams.cost(kinds[0])
+    lengths = spoken[seams.before][None, :] - spoken[seams.after][:, None]
+    between = skipped[:-1][None, :] - skipped[1:][:, None]
+    between[seams.before[None, :] <= seams.after[:, None]] = np.inf
     came: list[Steps] = []
-    lengths = (spoken[befores][None, :] - spoken[afters][:, None]) * STEP
-    behind = befores[None, :] <= afters[:, None]
-    for place in range(1, count - 1):
-        ways = reached[:, None] + _miss(lengths, wanted[place])
-        ways[behind] = np.inf
+    for place, kind in enumerate(kinds[1:], 1):
+        ways = reached[:, None] + _miss(lengths, wanted[place]) + between
         came.append(ways.argmin(axis=0))
-        reached = ways.min(axis=0) + costs
-    reached = reached + _miss((spoken[finish] - spoken[afters]) * STEP, wanted[-1])
-    chosen = [int(reached.argmin())]
-    if not np.isfinite(reached[chosen[0]]):
+        reached = ways.min(axis=0) + seams.cost(kind)
+    reached = reached + _miss(spoken[finish] - spoken[seams.after], wanted[-1]) + skipped[-1] - skipped[1:]
+    if not len(reached) or not np.isfinite(reached.min()):
         return _shared(begin, finish, weights)
+    chosen = [int(reached.argmin())]
     for back in reversed(came):
         chosen.append(int(back[chosen[-1]]))
     chosen.reverse()
-    starts = [begin, *(int(afters[at]) for at in chosen)]
-    ends = [*(int(befores[at]) for at in chosen), finish]
+    starts = [begin, *(int(seams.after[at]) for at in chosen)]
+    ends = [*(int(seams.before[at]) for at in chosen), finish]
     return list(zip(starts, ends, strict=True))
 
 
-def _seams(levels: Levels, heard: list[tuple[int, int]]) -> tuple[Steps, Steps, Levels]:
+class _Seams(NamedTuple):
     """
-    Return where texts may part: the steps before and behind each pause or quiet moment, and what it costs to part there.
+    Where texts may part, in order: the steps before and behind each pause (*seconds*) or quiet moment (none).
+
+    *loud* is how far a quiet moment is from being one, *skipped* what it costs not to part at a pause.
     """
-    seams = [
-        (end, start, -2.5 * float(np.log(min(1.0, (start - end) * STEP) / 0.1))) for (_, end), (start, _) in pairwise(heard)
-    ]
-    quiet = []
+
+    before: Steps
+    after: Steps
+    seconds: Levels
+    loud: Levels
+    skipped: Levels
+
+    def cost(self, kind: _Kind) -> Levels:
+        """
+        What it costs to part at each.
+        """
+        clause, log, run_on = _COSTS[kind]
+        pause = -clause - log * np.log(np.clip(self.seconds, STEP, 1.0) / 0.1)
+        return np.asarray(np.where(self.seconds > 0, pause, run_on + run_on * self.loud / 2))
+
+
+def _seams(levels: Levels, heard: list[tuple[int, int]]) -> _Seams:
+    """
+    Find where texts may part.
+    """
+    found = [(end, start, (start - end) * STEP, 0.0) for (_, end), (start, _) in pairwise(heard)]
+    pauses = len(found)
     for first, last in heard:
+        mean = float(levels[first:last].mean())
         for low in range(first + 5, last - 5, 10):
             at = low + int(levels[low : min(low + 10, last - 5)].argmin())
-            quiet.append((at, at, _RUN_ON + max(0.0, float(levels[at] - levels[first:last].mean()) / 6 + 2)))
-    if len(seams) + len(quiet) <= _MOST_PLACES:
-        seams = sorted(seams + quiet)
-    return (
-        np.array([one[0] for one in seams], np.int64),
-        np.array([one[1] for one in seams], np.int64),
-        np.array([one[2] for one in seams], np.float64),
-    )
+            found.append((at, at, 0.0, max(0.0, (float(levels[at]) - mean) / 10 + 1)))
+    if len(found) > _MOST_PLACES:
+        found = found[:: len(found) // _MOST_PLACES + 1] if pauses > _MOST_PLACES else found[:_MOST_PLACES]
+    rows = np.array(sorted(found), np.float64).reshape(-1, 4)
+    before, after = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
+    skipped = np.where(rows[:, 2] > 0, _SKIPPED + _SKIPPED_SECOND * np.minimum(rows[:, 2], 1.0), 0.0)
+    return _Seams(before, after, rows[:, 2], rows[:, 3], skipped)
 
 
 def _miss(lengths: npt.NDArray[np.float64], wanted: float) -> npt.NDArray[np.float64]:
