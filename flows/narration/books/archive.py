@@ -92,7 +92,6 @@ class Archive:
         self.unpacked += len(data)
         return data
 
-
     @property
     def comment(self) -> str:
         """

@@ -112,7 +112,9 @@ def serialized(root: Element) -> str:
     """
     if local(root) == "html" and not root.get("xmlns") and not str(root.tag).startswith("{"):
         root.set("xmlns", "http://www.w3.org/1999/xhtml")
-    return '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE html>\n' + etree.tostring(root, encoding="unicode", with_tail=False)
+    return '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE html>\n' + etree.tostring(
+        root, encoding="unicode", with_tail=False
+    )
 
 
 def local(element: Element) -> str:

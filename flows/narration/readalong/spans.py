@@ -22,9 +22,9 @@ _READING = frozenset(("rt", "rp", "rtc"))
 @dataclass
 class Passage:
     """
-    A sentence of a chapter: its words, its milliseconds in *file*, and where it stands in the book; *href* is "" for what was made.
+    A sentence of a chapter: its words, its milliseconds in *file*, and where it stands in the book.
 
-    *ids* are the spans it became, each with its share of the sentence.
+    *href* is "" for what was made. *ids* are the spans it became, each with its share of the sentence.
     """
 
     text: str
