@@ -16,7 +16,7 @@ from flows.narration.deliverables import BookFile, ChapterEntry, FileEntry, Plac
 from flows.narration.manifest import VoiceEntry
 from flows.narration.segments import Cutting, cut, sentences
 
-RATE = 16_000
+RATE = 32_000
 LETTERS_A_SECOND = 40
 """Nearly three times as fast as anybody reads: the shorter are the tests."""
 

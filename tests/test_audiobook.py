@@ -144,7 +144,9 @@ def test_a_second_run_sends_nothing_and_a_change_only_what_changed(
     assert [] == sandbox.spoken()
     assert before == _looks(folder)
 
-    _epub(book, two="<h1>The Second</h1><p>Evening came at last, and with it a ship out of the north.</p><p>It was poisoned.</p>")
+    _epub(
+        book, two="<h1>The Second</h1><p>Evening came at last, and with it a ship out of the north.</p><p>It was poisoned.</p>"
+    )
     assert 0 == _make(narrate, book, clip=clip).code
     assert ["Evening came at last, and with it a ship out of the north."] == sandbox.spoken()
     changed = {name for name, look in _looks(folder).items() if before[name] != look}

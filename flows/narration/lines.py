@@ -7,6 +7,7 @@ stays as it is: to turn it is the player's part.
 
 import re
 import unicodedata
+from bisect import bisect_right
 from functools import lru_cache
 from itertools import pairwise
 
@@ -45,6 +46,8 @@ def columns(text: str) -> int:
     """
     Count the columns that *text* takes once it is shown.
     """
+    if text.isascii() and "[" not in text and "<|" not in text:
+        return len(text)
     return sum(map(_columns, CUE.sub("", text) if "[" in text or "<|" in text else text))
 
 
@@ -54,24 +57,23 @@ def clauses(text: str) -> list[tuple[int, int]]:
 
     Of all ways to do so the best is taken: few parts, of about one length, that end where a reader would breathe.
     """
-    if _fits(text):
+    if columns(text) <= COLUMNS:
         return [(0, len(text))]
-    places = _places(text)
-    marks = [0, *sorted(places), len(text)]
-    widths = [0]
-    for low, high in pairwise(marks):
-        widths.append(widths[-1] + columns(text[low:high]))
-    pieces = max(2, -(-widths[-1] // (2 * COLUMNS - 8)))
-    even = widths[-1] / pieces
+    room = _Room(text)
+    marks = room.marks
+    if room.fits(0, len(marks) - 1):
+        return [(0, len(text))]
+    whole = room.columns(0, len(marks) - 1)
+    even = whole / max(2, -(-whole // (2 * COLUMNS - 8)))
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(marks)):
-        cost = _cost(text, marks[end], places)
+        cost = _cost(text, marks[end], room.places)
         ways = []
         for begin in range(end - 1, -1, -1):
-            wide = widths[end] - widths[begin]
+            wide = room.columns(begin, end)
             if wide > 2 * COLUMNS + 1 and begin < end - 1:
                 break
-            if begin == end - 1 or _fits(text[marks[begin] : marks[end]]):
+            if begin == end - 1 or room.fits(begin, end):
                 ways.append((best[begin][0] + cost + _PIECE + 30 * (wide / even - 1) ** 2, begin))
         best.append(min(ways))
     ends = [len(marks) - 1]
@@ -88,20 +90,47 @@ def lines(text: str) -> list[str]:
     text = text.strip()
     if columns(text) <= COLUMNS:
         return [text]
-    places = _places(text)
+    room = _Room(text)
+    last = len(room.marks) - 1
     ways = [
-        (max(wide) > COLUMNS, 1.5 * _cost(text, at, places) + 0.7 * abs(wide[0] - wide[1]), at)
-        for at in places
-        for wide in [(columns(text[:at].rstrip()), columns(text[at:].lstrip()))]
+        (max(wide) > COLUMNS, 1.5 * _cost(text, room.marks[mark], room.places) + 0.7 * abs(wide[0] - wide[1]), mark)
+        for mark in range(1, last)
+        for wide in [(room.columns(0, mark), room.columns(mark, last))]
     ]
     if not ways:
         return [text]
-    at = min(ways)[2]
+    at = room.marks[min(ways)[2]]
     return [text[:at].rstrip(), text[at:].lstrip()]
 
 
-def _fits(text: str) -> bool:
-    return all(columns(line) <= COLUMNS for line in lines(text))
+class _Room:
+    """
+    How much room the stretches between *marks* take, the places at which a text may be broken.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.places = _places(text)
+        self.marks = [0, *sorted(self.places), len(text)]
+        self.begins, self.ends = [0], [0]
+        for low, high in pairwise(self.marks):
+            piece = text[low:high]
+            self.ends.append(self.begins[-1] + columns(piece.rstrip()))
+            self.begins.append(self.begins[-1] + columns(piece))
+
+    def columns(self, low: int, high: int) -> int:
+        """
+        Count the columns from one mark to another, without a blank at the end.
+        """
+        return self.ends[high] - self.begins[low]
+
+    def fits(self, low: int, high: int) -> bool:
+        """
+        Tell whether two lines hold it.
+        """
+        if self.columns(low, high) <= COLUMNS:
+            return True
+        middle = bisect_right(self.ends, self.begins[low] + COLUMNS, low, high + 1) - 1
+        return low < middle and self.columns(middle, high) <= COLUMNS
 
 
 def _places(text: str) -> dict[int, float]:

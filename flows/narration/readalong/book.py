@@ -235,7 +235,11 @@ def _made(source: _Source, record: BookFile, passages: list[Passage]) -> _Made:
         items.append(Item(key, here, "application/smil+xml"))
         overlays[name] = key, sum(clip.end - clip.start for clip in said)
     changes = Changes(
-        items=items, overlays=overlays, narrator=record.narrator, modified=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        items=items,
+        overlays=overlays,
+        narrator=record.narrator,
+        modified=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        there=source.names,
     )
     if package.is_old:
         _upgrade(source, record, package, documents, changes, changed)

@@ -3,7 +3,7 @@ The package document of a read-along book: the one it had, told of overlays and 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
@@ -38,6 +38,7 @@ class Changes:
     """
     What a package is to be told: items to list, the overlay's id and milliseconds by document, and the narrator.
 
+    *there* are the entries of the book: audio that is listed and not among them belonged to overlays of before.
     *properties* are those that EPUB 3 wants of a document, by entry; *missing* is what a book may lack of Dublin Core.
     """
 
@@ -45,6 +46,7 @@ class Changes:
     overlays: Mapping[str, tuple[str, int]]
     narrator: str
     modified: str
+    there: Collection[str]
     properties: Mapping[str, set[str]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
@@ -90,7 +92,7 @@ class PackageDocument:
         """
         Return the document with the changes in it.
         """
-        self._forget()
+        self._forget(changes.there)
         attributes = {entry: f' media-overlay="{overlay}"' for entry, (overlay, _) in changes.overlays.items()}
         for entry, tag in self.items.items():
             said = set(tag.get("properties").split())
@@ -132,14 +134,15 @@ class PackageDocument:
     def _remove(self, tag: Tag) -> None:
         self.written.replace(tag.first, tag.other.last if tag.other else tag.last, "")
 
-    def _forget(self) -> None:
+    def _forget(self, there: Collection[str]) -> None:
         """
         Take out what was said of the overlays that the book had before.
         """
+        lost = {tag.number for entry, tag in self.items.items() if entry and entry not in there}
         for tag in self.written.tags:
             if tag.kind == "close":
                 continue
-            if (tag.local == "item" and tag.get("media-type").strip() == _OVERLAYS) or (
+            if (tag.local == "item" and _is_former(tag, lost)) or (
                 tag.local == "meta" and tag.get("property").strip() in _OURS
             ):
                 self._remove(tag)
@@ -214,10 +217,16 @@ class PackageDocument:
                 key = self.free(f"{tag.local}-{tag.number}")
                 self.written.put(tag.inside, f' id="{key}"')
             said = f'property="{old[1]}"' + (' scheme="marc:relators"' if old[1] == "role" else "")
-            metas.append(
-                f'<{self.prefix}meta refines="#{key}" {said}>{escape(attribute.value)}</{self.prefix}meta>\n'
-            )
+            metas.append(f'<{self.prefix}meta refines="#{key}" {said}>{escape(attribute.value)}</{self.prefix}meta>\n')
         return metas
+
+
+def _is_former(tag: Tag, lost: Collection[int]) -> bool:
+    """
+    Tell whether an item is an overlay, or audio that is not there.
+    """
+    media = tag.get("media-type").strip()
+    return media == _OVERLAYS or (media.startswith("audio/") and tag.number in lost)
 
 
 def _identified(package: PackageDocument, name: str) -> str:
