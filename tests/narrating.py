@@ -62,9 +62,11 @@ def said(text: str, *, language: str, seed: int) -> Iterator[tuple[str, Wave]]:
         yield sentence, burst(0.1 + len(sentence) / LETTERS_A_SECOND * float(chance.uniform(0.85, 1.15)), seed=seed)
 
 
-def narrated(book: Book, folder: Path, *, source: str = "book.epub") -> tuple[BookFile, list[Truth]]:
+def narrated(book: Book, folder: Path, *, source: str = "book.epub", format: str = "MP3") -> tuple[BookFile, list[Truth]]:
     """
     Narrate *book* into *folder*; return what is written down of it, and where each sentence is in truth.
+
+    Another *format* is quicker for a long book; it is told by its content, not by its name.
     """
     language = book.language.replace("_", "-") or "en"
     chapters, files, truths = [], [], []
@@ -102,7 +104,7 @@ def narrated(book: Book, folder: Path, *, source: str = "book.epub") -> tuple[Bo
                 )
             )
         whole = np.concatenate(waves)
-        soundfile.write(folder / name, whole, RATE, format="MP3")
+        soundfile.write(folder / name, whole, RATE, format=format)
         seconds = round(len(whole) / RATE, 3)
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         text = hashlib.sha256("\n\n".join(block.text for block in chapter.prose.blocks).encode()).hexdigest()
