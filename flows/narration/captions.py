@@ -4,7 +4,7 @@ Captions: `.vtt` and `.srt` beside each narration, a cue for each sentence, or f
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,10 @@ SHORTEST = 0.8
 _NOTE = "NOTE Synthetic speech, made with Narrate.\n\n"
 _BACKSLASH = "\ue000"  # pysubs2 takes \N, \n and \h for signs of its own
 _TAG = re.compile(r"<(?=[A-Za-z/])|\{(?=\\)")
+
+
+Words = Mapping[str, Sequence[Sequence[Word]]]
+"""The words whose times are known: by file, those of each segment."""
 
 
 class Cue(NamedTuple):
@@ -62,11 +66,11 @@ def write_script(
     return sentences
 
 
-def write_book(folder: Path, book: BookFile, *, words: dict[str, Sequence[Sequence[Word]]] | None = None) -> list[str]:
+def write_book(folder: Path, book: BookFile, *, words: Words | None = None) -> list[str]:
     """
     Write the captions of each chapter and of the audiobook, take away those of files that are no more; return their names.
 
-    *words* are those whose times are known, by file and segment.
+    `UsageError` where a file cannot be heard.
     """
     files = {one.file: one for one in book.files}
     bound: list[Said] = []

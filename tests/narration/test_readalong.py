@@ -226,7 +226,7 @@ def tales(folder: Path) -> Path:
     Write a folder of Markdown.
     """
     (folder / "tales").mkdir()
-    text = "# First & last\n\nThis is one < two. Then [four] <|five|> came. It went.\n\n***\n\nEnd.\n"
+    text = "# First & last\n\nThis is one < two, he said! Then [four] <|five|> came. It went.\n\n***\n\nEnd.\n"
     (folder / "tales/1.md").write_text(text)
     return folder / "tales"
 
@@ -255,7 +255,7 @@ def overlaid(folder: Path) -> Path:
 
 BOOKS_OF_ALL_KINDS = [
     (old, ["One", "Café\xa0au lait.", "Yes."]),
-    (tales, ["First & last", "This is one < two.", "Then [four] <|five|> came.", "It went.", "End."]),
+    (tales, ["First & last", "This is one < two, he said!", "Then [four] <|five|> came.", "It went.", "End."]),
     (memo, ["All is well.", "Or so it seems."]),
     (overlaid, ["Two", "It ends.", "Here."]),
 ]
@@ -277,7 +277,9 @@ def test_books_of_all_kinds_become_epub_3(write: Callable[[Path], Path], texts: 
         assert "3.0" == package.get("version")
         assert 1 == sum("nav" in (item.get("properties") or "").split() for item in items.values())
         assert {*items, place, "mimetype", "META-INF/container.xml"} == set(archive.namelist())
-        assert not [name for one in package.iter() for name in one.attrib if str(name).startswith("{http://www.idpf.org/2007/opf}")]
+        assert not [
+            name for one in package.iter() for name in one.attrib if str(name).startswith("{http://www.idpf.org/2007/opf}")
+        ]
         total = [one for one in package.iterfind(".//o:meta[@property='media:duration']", NS) if not one.get("refines")]
         assert 1 == len(total)
 
