@@ -226,7 +226,7 @@ def tales(folder: Path) -> Path:
     Write a folder of Markdown.
     """
     (folder / "tales").mkdir()
-    text = "# First & last\n\nThis is one < two, he said! Then [four] <|five|> came. It went.\n\n***\n\nEnd.\n"
+    text = "# First & last\n\nThis is one < two, and [four] <|five|> came. It went.\n\n***\n\nEnd.\n"
     (folder / "tales/1.md").write_text(text)
     return folder / "tales"
 
@@ -255,7 +255,7 @@ def overlaid(folder: Path) -> Path:
 
 BOOKS_OF_ALL_KINDS = [
     (old, ["One", "Café\xa0au lait.", "Yes."]),
-    (tales, ["First & last", "This is one < two, he said!", "Then [four] <|five|> came.", "It went.", "End."]),
+    (tales, ["First & last", "This is one < two, and [four] <|five|> came.", "It went.", "End."]),
     (memo, ["All is well.", "Or so it seems."]),
     (overlaid, ["Two", "It ends.", "Here."]),
 ]
