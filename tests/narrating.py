@@ -35,6 +35,30 @@ class Truth:
     end: float
 
 
+class Waves:
+    """
+    Sounds and silences, one after another.
+    """
+
+    def __init__(self, begun: list[Wave]) -> None:
+        self.all = begun
+        self.samples = sum(map(len, begun))
+
+    @property
+    def seconds(self) -> float:
+        """
+        How long they are together.
+        """
+        return self.samples / RATE
+
+    def add(self, wave: Wave) -> None:
+        """
+        Add one.
+        """
+        self.all.append(wave)
+        self.samples += len(wave)
+
+
 def burst(seconds: float, *, seed: int = 0) -> Wave:
     """
     So many seconds of something as loud as speech.
@@ -74,19 +98,19 @@ def narrated(book: Book, folder: Path, *, source: str = "book.epub", format: str
     folder.mkdir(parents=True, exist_ok=True)
     for number, chapter in enumerate(book.chapters, 1):
         name = f"{number:02d} - chapter.mp3"
-        waves = [quiet(0.75)]
+        waves = Waves([quiet(0.75)])
         places = []
         for count, segment in enumerate(cut(chapter.prose, cutting=Cutting(language=language)).segments):
-            start = sum(map(len, waves)) / RATE
-            waves.append(quiet(0.1))
+            start = waves.seconds
+            waves.add(quiet(0.1))
             for text, wave in said(segment.text, language=language, seed=number * 10_000 + count):
-                at = sum(map(len, waves)) / RATE
+                at = waves.seconds
+                waves.add(wave)
                 if text:
-                    truths.append(Truth(text, name, at, at + len(wave) / RATE))
-                waves.append(wave)
-            waves = [np.concatenate(waves), quiet(0.08)]
-            end = sum(map(len, waves)) / RATE
-            waves.append(quiet(0.5))
+                    truths.append(Truth(text, name, at, waves.seconds))
+            waves.add(quiet(0.08))
+            end = waves.seconds
+            waves.add(quiet(0.5))
             places.append(
                 Place(
                     text=segment.text,
@@ -103,7 +127,7 @@ def narrated(book: Book, folder: Path, *, source: str = "book.epub", format: str
                     m4b_end=round(begin + end, 4),
                 )
             )
-        whole = np.concatenate(waves)
+        whole = np.concatenate(waves.all)
         soundfile.write(folder / name, whole, RATE, format=format)
         seconds = round(len(whole) / RATE, 3)
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()

@@ -253,7 +253,25 @@ def overlaid(folder: Path) -> Path:
     return epub3.write(folder / "overlaid.epub")
 
 
+def careless(folder: Path) -> Path:
+    """
+    Write an EPUB 3 with a name nobody declared, one document that is not well-formed, and sentences across elements.
+    """
+    pages = {
+        "one.xhtml": page("<h1>One</h1><p>Here&nbsp;it <i>begins. Then</i> it goes on.</p>", title="1"),
+        "two.xhtml": page("<h1>Two</h1><p>Salt & pepper.<br>Nothing <b>else.</p>", title="2"),
+    }
+    book = Epub(pages=pages, nav=[("One", "one.xhtml"), ("Two", "two.xhtml")], metadata=METADATA)
+    nav = book.navigation().replace("<title></title>", "<title>Contents</title>")
+    book.files = {"OPS/nav.xhtml": nav, "OPS/package.opf": book.package().replace("<guide></guide>", "")}
+    return book.write(folder / "careless.epub")
+
+
 BOOKS_OF_ALL_KINDS = [
+    (
+        careless,
+        ["Here\xa0it", "begins.", "Then", "it goes on.", "Two", "Salt & pepper.", "Nothing else."],
+    ),
     (old, ["One", "Café\xa0au lait.", "Yes."]),
     (tales, ["First & last", "This is one < two, and [four] <|five|> came.", "It went.", "End."]),
     (memo, ["All is well.", "Or so it seems."]),

@@ -284,7 +284,10 @@ def opened(data: bytes, name: str) -> Written:
         return Written(serialized(root))
     if text.encode() != data and text.encode("utf-8") != data.removeprefix(b"\xef\xbb\xbf"):
         text = _CHARSET.sub(r"\1utf-8", _DECLARED.sub(r"\1utf-8", text.removeprefix("\ufeff")), count=1)
-    return Written(text)
+    document = Written(text)
+    if not document.doctype or not re.search(r"PUBLIC|SYSTEM|\[", text[slice(*document.doctype)]):
+        _spell_out(document)
+    return document
 
 
 def _upgrade(
@@ -336,5 +339,13 @@ def _modernized(document: Written) -> None:
     """
     if document.doctype:
         document.replace(*document.doctype, "<!DOCTYPE html>")
+    _spell_out(document)
+
+
+def _spell_out(document: Written) -> None:
+    """
+    Write letters by number that have names nobody declared.
+    """
     for first, last, value in document.entities:
         document.replace(first, last, "".join(f"&#{ord(letter)};" for letter in value))
+    document.entities.clear()
