@@ -20,6 +20,7 @@ from flows.narration.books import Book, read_book
 from flows.narration.deliverables import BookFile
 from flows.narration.errors import UsageError
 from flows.narration.readalong import read_along
+from flows.narration.readalong.edits import Written
 from tests.bookmaking import XMLNS, Epub, docx, page
 from tests.narrating import Truth, narrated
 from tests.narration.books.test_real_books import NAMES, epub
@@ -100,10 +101,12 @@ def unspanned(data: bytes) -> bytes:
     """
     Take what was put into a document out again.
     """
-    text = re.sub(r'<span id="sentence-[^"]*">(.*?)</span>', r"\1", data.decode(), flags=re.DOTALL)
-    while "sentence-" in text:
-        text = re.sub(r'<span id="sentence-[^"]*">(.*?)</span>', r"\1", text, flags=re.DOTALL)
-    return re.sub(r'<link rel="stylesheet" type="text/css" href="[^"]*read-along.css"/>', "", text).encode()
+    document = Written(data.decode())
+    for tag in document.tags:
+        if tag.get("id").startswith("sentence-") and tag.other:
+            document.replace(tag.first, tag.last, "")
+            document.replace(tag.other.first, tag.other.last, "")
+    return re.sub(r'<link rel="stylesheet" type="text/css" href="[^"]*read-along.css"/>', "", document.changed()).encode()
 
 
 def checked(path: Path) -> list[str]:
