@@ -18,8 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from flows import book_commands, orders, settings, studio_commands, up
-from flows.knobs import Limits, Output, Scripts, VoiceKnobs
+from flows import book_commands, orders, retake_command, settings, studio_commands, up
+from flows.knobs import Groups, Limits, Output, Scripts, VoiceKnobs
 from flows.narration import cost, ledger, plan, report
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.manifest import RUN, Manifest
@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     json_option(run)
 
     book_commands.add(commands)
+    retake_command.add(commands)
 
     estimate = command_in(commands, "estimate", _estimate, "Tell what narrating would cost; sends nothing, needs no key.")
     estimate.add_argument("scripts", metavar="SCRIPTS", help=help_of(Scripts.model_fields["scripts"]))
@@ -152,7 +153,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     settings.bypass_proxies()
     with studio.sandbox(voice=arguments.voice, state=out / ".sandbox") as address:
         settings.use_account(base_url=address, api_key=DEMO_KEY)
-        code = _narrate(knobs, as_json=arguments.json)
+        code = narrate_scripts(knobs.groups(), as_json=arguments.json)
     if code == ExitCode.OK:
         _say(f"Listen: the narrations are in {out}.")
     return code
@@ -161,15 +162,14 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.yes:
         arguments.approve_above_usd = None
-    return _narrate(_settings(arguments), as_json=arguments.json)
+    return narrate_scripts(_settings(arguments).groups(), as_json=arguments.json)
 
 
-def _narrate(knobs: Settings, *, as_json: bool) -> int:
+def narrate_scripts(groups: Groups, *, as_json: bool) -> int:
     """
     Refuse what can be refused, then run the flow beside a view of its progress.
     """
     gc.disable()  # of all that is imported and surveyed until the flow runs, nothing is garbage
-    groups = knobs.groups()
     order = orders.order_ahead(groups)
     try:
         if not groups.voice.credentials:  # a block is looked up where Prefect is
