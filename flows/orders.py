@@ -81,6 +81,7 @@ def _of_scripts(groups: Groups) -> Order:
         budget_usd=limits.budget,
         approve_above_usd=limits.approve_above_usd,
         retakes=Retakes.of(out),
+        language=groups.scripts.language,
     )
 
 

@@ -6,7 +6,7 @@ Chapters come from the book, never from the audio that was made: one that failed
 
 from collections.abc import Sequence
 
-from flows.narration import cost, deliverables, entries, ffmpeg
+from flows.narration import companions, cost, deliverables, entries, ffmpeg
 from flows.narration.assemble import Piece
 from flows.narration.binding import Bound, bind
 from flows.narration.contour import Contour
@@ -181,6 +181,13 @@ class BookProduction(Production):
         tidy(studio.work, parts)
         deliverables.take_away(order.out, before, written)
         return written
+
+    def accompany(self, written: BookFile) -> list[str]:
+        """
+        Make captions, the read-along book and the page to listen of what is bound, and name them.
+        """
+        contours = {part.file: part.contour for one in self.mastered.values() for part in one.parts}
+        return companions.of_book(self.order, written, contours=contours, cover=self._mine.book.cover)
 
     def _written(self, sample: Mastered | None, bound: Bound) -> BookFile:
         """

@@ -48,5 +48,5 @@ def of_scripts(out: Path, manifest: Manifest, *, made: Iterable[str], language: 
         found = SegmentsFile.read(segments_path(out, one.script)) if one.audio else None
         if one.audio and found:
             spans[one.audio] = captions.write_script(out, one.audio, found, language=language)
-    shown = page.page_of_folder(manifest, out, language=language, contours=contours, spans=spans)
+    shown = page.page_of_folder(manifest, out, language=language, spans=spans)
     page.write_page(shown, out)

@@ -61,6 +61,7 @@ class Order:
     budget_usd: float | None = None
     approve_above_usd: float | None = None
     retakes: Retakes = field(default_factory=Retakes)
+    language: str = "en"
 
 
 @dataclass(frozen=True)
