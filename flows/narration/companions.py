@@ -36,7 +36,7 @@ def of_book(order: BookOrder, written: BookFile, *, contours: Mapping[str, Conto
     return [*names, target.name, page.INDEX]
 
 
-def of_scripts(out: Path, manifest: Manifest, *, made: Iterable[str], language: str, contours: Mapping[str, Contour]) -> None:
+def of_scripts(out: Path, manifest: Manifest, *, made: Iterable[str], language: str) -> None:
     """
     Make those of the narrations in *out*: captions of the scripts that were *made*, and of any that has none; and the page.
     """
