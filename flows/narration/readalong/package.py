@@ -139,11 +139,12 @@ class PackageDocument:
         Take out what was said of the overlays that the book had before.
         """
         lost = {tag.number for entry, tag in self.items.items() if entry and entry not in there}
+        gone = {f"#{tag.get('id')}" for tag in self.items.values() if _is_former(tag, lost)}
         for tag in self.written.tags:
             if tag.kind == "close":
                 continue
             if (tag.local == "item" and _is_former(tag, lost)) or (
-                tag.local == "meta" and tag.get("property").strip() in _OURS
+                tag.local == "meta" and (tag.get("property").strip() in _OURS or tag.get("refines") in gone)
             ):
                 self._remove(tag)
             elif tag.local == "item" and (former := tag.attributes.get("media-overlay")):
