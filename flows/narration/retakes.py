@@ -91,7 +91,8 @@ class Retakes(Record):
         """
         text, nth = texts[place], texts[:place].count(texts[place])
         others = [one for one in self.retakes if (one.script, one.text, one.nth) != (script, text, nth)]
-        before = next((one.number for one in self.retakes if one not in others), 0)
+        # Equal texts share takes: one that was recorded anew elsewhere would be no new take here.
+        before = max((one.number for one in self.retakes if one.text == text), default=0)
         return Retakes(retakes=[*others, Retake(script=script, text=text, nth=nth, number=before + 1)])
 
 
