@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 
 from tests.conftest import ROOT, Narrate, Sandbox, wait_for
 from tests.standing import ask
@@ -25,6 +25,9 @@ SEEN = Path(os.environ.get("NARRATE_TEST_SEEN", ROOT / "data/seen"))
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 SHOWN_SECONDS = 30.0
+
+TALL: ViewportSize = {"width": 1400, "height": 3000}
+"""A window that all of a small run's log fits in."""
 
 
 class Ui:
@@ -98,6 +101,7 @@ class Ui:
         """
         Open the logs of a run, whose list holds no more rows than fit the window, from their end.
         """
+        self.page.set_viewport_size(TALL)
         self.open(run, "Logs")
         self.page.get_by_role("combobox", name="log sort order").click()
         self.page.get_by_role("option", name="Newest to oldest").click()
