@@ -18,9 +18,9 @@ from flows.narration.mastering.profiles import LevelProfile
 from flows.narration.speech import SAMPLE_RATE
 from flows.narration.takes import TakeStore
 
-EXCERPT_SECONDS = 40
+EXCERPT_SECONDS = 80
 REHEARSALS = 4
-CLOSE = 0.3
+CLOSE = 0.2
 """LU by which a rehearsal may miss: once that is made up for, there is next to nothing left."""
 
 _STEP = round(STEP_SECONDS * SAMPLE_RATE)
