@@ -57,7 +57,8 @@ def table(hours: float) -> str:
         seconds["pydub"] = min(hours * 3600, PYDUB_MINUTES * 60)
         size = sum(path.stat().st_size for path in (folder / "narrate").glob("*.m4b"))
     rows = [
-        f"| {hours:g} h, {chapters} chapters, {AT_ONCE} at once | wall (÷ bare) | CPU (÷ bare) | × real time | peak memory |",
+        f"| {hours:g} h, {chapters} chapters, {AT_ONCE} at once "
+        "| wall (÷ bare) | CPU (÷ bare) | × real time | peak MB: Python, all |",
         "|---|--:|--:|--:|--:|",
     ]
     bare = found["bare"]
@@ -68,7 +69,7 @@ def table(hours: float) -> str:
         rows.append(
             f"| {contender} | {about}{wall:,.1f} s ({wall / bare.wall:.2f}) "
             f"| {about}{cpu:,.1f} s ({cpu / (bare.cpu + bare.children):.2f}) "
-            f"| {hours * 3600 / wall:.0f} | {taken.memory / 1e6:.0f} MB |"
+            f"| {hours * 3600 / wall:.0f} | {taken.own / 1e6:.0f}, {taken.memory / 1e6:.0f} |"
         )
     again = found["again"]
     rows.append(

@@ -19,7 +19,8 @@ LOOK_SECONDS = 0.1
 class Taken:
     """
     What a command took: *wall* seconds, *cpu* seconds of its own process, *children* those of the processes it waited for,
-    *memory* bytes at the peak of its whole tree. *code* is its exit code, negative for the signal that killed it.
+    *memory* bytes at the peak of its whole tree, *own* those of the command alone. *code* is its exit code, negative for the
+    signal that killed it.
     """
 
     code: int
@@ -27,6 +28,7 @@ class Taken:
     cpu: float
     children: float
     memory: int
+    own: int
 
 
 class Failed(Exception):
@@ -49,10 +51,10 @@ def run(
         process = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-        memory = 0
+        memory = own = 0
         # Left a zombie until its numbers are read: they are complete then.
         while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-            memory = max(memory, _memory(process.pid))
+            memory, own = max(memory, _memory(process.pid)), max(own, _peak(process.pid))
             if kill_when is not None and not killed and kill_when():
                 os.killpg(process.pid, signal.SIGKILL)
                 killed = True
@@ -62,7 +64,7 @@ def run(
         code = process.wait()
     if code and not killed:
         raise Failed(f"{' '.join(command)} ended with {code}:\n{log.read_text(errors='replace')[-2000:]}")
-    return Taken(code=code, wall=wall, cpu=cpu, children=children, memory=memory)
+    return Taken(code=code, wall=wall, cpu=cpu, children=children, memory=memory, own=own)
 
 
 def cpu_seconds(pid: int) -> tuple[float, float]:
@@ -84,7 +86,6 @@ def _memory(pid: int) -> int:
         one, above = waiting.pop()
         try:
             name = Path(f"/proc/{one}/cmdline").read_bytes()
-            status = Path(f"/proc/{one}/status").read_text()
             threads = [(thread / "children").read_text() for thread in Path(f"/proc/{one}/task").iterdir()]
         except OSError:
             continue
@@ -92,6 +93,16 @@ def _memory(pid: int) -> int:
         if name == above:
             continue
         waiting += [(int(child), name) for children in threads for child in children.split()]
-        peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
-        total += int(peak.split()[1]) * 1024
+        total += _peak(one)
     return total
+
+
+def _peak(pid: int) -> int:
+    """
+    Bytes that a process has at its highest; 0 for one that is gone.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)

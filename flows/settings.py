@@ -71,18 +71,20 @@ STUDIO = {
 """What the worker of `narrate up` is set to besides; any of it may be overridden."""
 
 
-class Settings(Limits, Output, Delivery, VoiceKnobs, Scripts, BaseSettings):
-    """
-    Every knob, from options of the command line first and the environment second.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="NARRATE_", frozen=True, extra="ignore")
-
+class _Grouped(BaseSettings):
     def group(self, kind: type[Group]) -> Group:
         """
         Pick the knobs of one group.
         """
         return checked(kind, {name: getattr(self, name) for name in kind.model_fields})
+
+
+class Settings(Limits, Output, Delivery, VoiceKnobs, Scripts, _Grouped):
+    """
+    Every knob, from options of the command line first and the environment second.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="NARRATE_", frozen=True, extra="ignore")
 
     def groups(self) -> Groups:
         """
@@ -97,18 +99,12 @@ class Settings(Limits, Output, Delivery, VoiceKnobs, Scripts, BaseSettings):
         )
 
 
-class BookSettings(Limits, BookOutput, Delivery, VoiceKnobs, BookChoice, BaseSettings):
+class BookSettings(Limits, BookOutput, Delivery, VoiceKnobs, BookChoice, _Grouped):
     """
     Every knob of a run over a book; *voice* and *plan* are of the book's own where it has them.
     """
 
     model_config = SettingsConfigDict(env_prefix="NARRATE_", frozen=True, extra="ignore")
-
-    def group(self, kind: type[Group]) -> Group:
-        """
-        Pick the knobs of one group.
-        """
-        return checked(kind, {name: getattr(self, name) for name in kind.model_fields})
 
     def groups(self, plan: BookPlan, *, beside: Path) -> BookGroups:
         """

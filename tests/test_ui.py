@@ -4,6 +4,7 @@ The Prefect UI in Chromium, as somebody uses it who never saw the code: start ru
 What was seen stays in `data/seen`, or where NARRATE_TEST_SEEN says, for a person to look at.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, TimeoutError, ViewportSize, expect, sync_playwright
 
 from tests.conftest import ROOT, Narrate, Sandbox, wait_for
 from tests.standing import ask
@@ -25,6 +26,10 @@ SEEN = Path(os.environ.get("NARRATE_TEST_SEEN", ROOT / "data/seen"))
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 SHOWN_SECONDS = 30.0
+PRESSED_SECONDS = 5.0
+
+TALL: ViewportSize = {"width": 1400, "height": 3000}
+"""A window that all of a small run's log fits in."""
 
 
 class Ui:
@@ -98,6 +103,7 @@ class Ui:
         """
         Open the logs of a run, whose list holds no more rows than fit the window, from their end.
         """
+        self.page.set_viewport_size(TALL)
         self.open(run, "Logs")
         self.page.get_by_role("combobox", name="log sort order").click()
         self.page.get_by_role("option", name="Newest to oldest").click()
@@ -129,8 +135,17 @@ class Ui:
         self.page.get_by_role("option", name=answer).click()
         dialog.get_by_label("Remark").fill(remark)
         self.see(f"asked-{answer}")
-        dialog.get_by_role("button", name="Resume").click()
-        expect(dialog).to_be_hidden()
+
+        def resumed() -> bool | None:
+            """
+            Press Resume; a server that is busy refuses it, and it is pressed again.
+            """
+            dialog.get_by_role("button", name="Resume").click()
+            with contextlib.suppress(TimeoutError):
+                dialog.wait_for(state="hidden", timeout=PRESSED_SECONDS * 1000)
+            return self.state(run)["type"] != "PAUSED" or None
+
+        wait_for(resumed, what="an answer that is taken", seconds=SHOWN_SECONDS)
 
 
 @pytest.fixture(scope="module")

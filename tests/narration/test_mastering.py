@@ -351,7 +351,7 @@ def _long(studio: Studio, *, minutes: float, each: float = 20.0, joint: Joint = 
 @pytest.mark.long
 def test_a_chapter_that_is_too_long_is_split_between_paragraphs(studio: Studio) -> None:
     """
-    Into parts of about equal length and loudness, which say which they are; no piece is lost.
+    Into parts of about equal length and of one gain, which say which they are; no piece is lost.
     """
     studio = replace(studio, profile=studio.profile.model_copy(update={"minutes": 0.4}))
     pieces = _long(studio, minutes=0.55, each=1.5)
@@ -367,6 +367,10 @@ def test_a_chapter_that_is_too_long_is_split_between_paragraphs(studio: Studio) 
     levels = [Measured(_path(studio, made, place)).loudness for place in range(3)]
     assert max(levels) - min(levels) < 0.5
     assert Joint.HEADING not in [pieces[part.last].joint for part in made.parts]
+    assert 1 == len({part.gain for part in made.parts})
+    pieces[-1] = Piece(kept(studio.store, [spoken(2)], name="other")[0].take, Joint.END)
+    changed = master(Chapter("Long", pieces, 1), studio)
+    assert 1 == len({part.gain for part in changed.parts}), "a chapter is one, so each part of it is made anew"
 
 
 def test_a_chapter_is_split_between_sentences_where_it_has_no_paragraphs(studio: Studio) -> None:

@@ -3,11 +3,12 @@ Takes → finished chapters: one constant gain, room tone, limited peaks, MP3 an
 """
 
 from flows.narration.mastering.book import Book, Chapter
-from flows.narration.mastering.chapter import Mastered, Part, Studio, master, standing, tidy
+from flows.narration.mastering.chapter import Mastered, Part, master, standing, tidy
 from flows.narration.mastering.measuring import Levels, measure
 from flows.narration.mastering.naming import deliverable_name, plain_name
 from flows.narration.mastering.parts import cut_sample, split
 from flows.narration.mastering.profiles import PROFILES, LevelProfile, level_profile
+from flows.narration.mastering.studio import Studio
 
 __all__ = [
     "PROFILES",

@@ -2,6 +2,7 @@
 Master a chapter: from its takes to an MP3 that was measured, and the AAC of the same samples for the M4B.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -13,35 +14,22 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from flows.narration import ffmpeg
-from flows.narration.assemble import MARK, Piece, Sound
+from flows.narration.assemble import MARK, Piece
 from flows.narration.contour import Contour
 from flows.narration.errors import MasteringFailed, NarrateError
-from flows.narration.ffmpeg import NO_PEAK, Chain, Encoder
 from flows.narration.files import file_digest, replacing
 from flows.narration.manifest import Record
 from flows.narration.mastering.book import Book, Chapter
-from flows.narration.mastering.measuring import Levels, measure
+from flows.narration.mastering.leveling import find_gain, level
+from flows.narration.mastering.measuring import Levels
 from flows.narration.mastering.naming import deliverable_name
 from flows.narration.mastering.parts import split
-from flows.narration.mastering.profiles import SLACK, LevelProfile
-from flows.narration.mastering.reel import Reel, rehearse, survey
+from flows.narration.mastering.reel import Reel
+from flows.narration.mastering.studio import Studio
 from flows.narration.speech import SAMPLE_RATE
-from flows.narration.takes import TakeStore
 
 SCHEMA: Literal[1] = 1
 """Raised when the same takes are mastered differently: every chapter is then made anew, from the takes there are."""
-
-NEAR = 0.15
-"""LU by which a file may differ from the goal without another try: so any two chapters are closer than 0.5."""
-
-INSIDE = 0.3
-"""dB that are kept from the edges of a window of RMS."""
-
-BELOW = 0.8
-"""dB by which peaks are held below their limit: MP3 and AAC let them rise again."""
-
-TRIES = 6
-MOST_GAIN = 60.0
 
 
 class Part(Record):
@@ -105,22 +93,6 @@ class Mastered:
     unchanged: bool
 
 
-@dataclass(frozen=True)
-class Studio:
-    """
-    What all chapters of a book share: finished files go to *folder*, AAC and what is known of them to *work*.
-    """
-
-    book: Book
-    store: TakeStore
-    sound: Sound
-    profile: LevelProfile
-    folder: Path
-    work: Path
-    stopped: Callable[[], bool] = bool
-    """Whether nothing more is to be made."""
-
-
 def master(chapter: Chapter, studio: Studio) -> Mastered:
     """
     Make the MP3s of *chapter* and their AAC; what is there already, from the same takes and settings, stays.
@@ -131,9 +103,10 @@ def master(chapter: Chapter, studio: Studio) -> Mastered:
     if not chapter.pieces:
         raise MasteringFailed(f"The chapter “{chapter.title}” has nothing that is spoken.", "Leave it out of the book.")
     ranges = split(chapter.pieces, store=studio.store, sound=studio.sound, seconds=studio.profile.most_speech)
+    one_gain = functools.cache(lambda: find_gain(chapter, studio, ranges))
     parts, unchanged = [], True
     for count, place in enumerate(ranges, start=1):
-        made, kept = _part(chapter, studio, place, part=count if len(ranges) > 1 else 0)
+        made, kept = _part(chapter, studio, place, part=count if len(ranges) > 1 else 0, one_gain=one_gain)
         parts.append(made)
         unchanged = unchanged and kept
     return Mastered(title=chapter.title, number=chapter.number, parts=tuple(parts), unchanged=unchanged)
@@ -176,7 +149,7 @@ def _named(chapter: Chapter, studio: Studio, place: range, *, part: int) -> tupl
         name = deliverable_name(title, suffix=".mp3")
     pieces = chapter.pieces[place.start : place.stop]
     tags = studio.book.chapter_tags(title, chapter.number)
-    sound = sound_digest(pieces, studio=studio)
+    sound = sound_digest(pieces, studio=studio, whole=chapter.pieces if part else ())
     digest = part_digest(sound, book=studio.book, tags=tags)
     known = studio.work / f"{sound[:32]}-{digest[:32]}.json"
     named = {"digest": digest, "sound": sound, "title": title, "file": name, "first": place.start, "last": place.stop - 1}
@@ -184,13 +157,13 @@ def _named(chapter: Chapter, studio: Studio, place: range, *, part: int) -> tupl
     return name, known, named, tags
 
 
-def _part(chapter: Chapter, studio: Studio, place: range, *, part: int) -> tuple[Part, bool]:
+def _part(chapter: Chapter, studio: Studio, place: range, *, part: int, one_gain: Callable[[], float]) -> tuple[Part, bool]:
     name, known, named, tags = _named(chapter, studio, place, part=part)
     before = Part.read(known)
     if before and before.file == name and _is_whole(before, studio):
         return before, True
     pieces = chapter.pieces[place.start : place.stop]
-    made = _retagged(named, studio, tags) or _recorded(pieces, named, studio, tags)
+    made = _retagged(named, studio, tags) or _encoded(pieces, named, studio, tags, one_gain=one_gain if part else None)
     made.write(known)
     return made, False
 
@@ -209,13 +182,20 @@ def _retagged(named: dict[str, Any], studio: Studio, tags: dict[str, str]) -> Pa
     return None
 
 
-def _recorded(pieces: Sequence[Piece], named: dict[str, Any], studio: Studio, tags: dict[str, str]) -> Part:
+def _encoded(
+    pieces: Sequence[Piece],
+    named: dict[str, Any],
+    studio: Studio,
+    tags: dict[str, str],
+    *,
+    one_gain: Callable[[], float] | None,
+) -> Part:
     reel = Reel.of(pieces, store=studio.store, sound=studio.sound, stopped=studio.stopped)
     stream = f"{named['sound']}.aac"
     with ExitStack() as stack:
         mp3 = stack.enter_context(replacing(studio.folder / named["file"]))
         aac = stack.enter_context(replacing(studio.work / stream))
-        made = _made(reel, studio, mp3, aac, tags=tags, name=named["file"])
+        made = level(reel, studio, mp3, aac, tags=tags, name=named["file"], one_gain=one_gain)
         return Part(
             **named,
             sha256=file_digest(mp3),
@@ -227,120 +207,17 @@ def _recorded(pieces: Sequence[Piece], named: dict[str, Any], studio: Studio, ta
             places=made.reel.places(),
             levels=made.levels,
             aac_loudness=None if made.aac.integrated is None else round(made.aac.integrated, 2),
-            aac_peak=round(_peak(made.aac), 2),
+            aac_peak=round(made.aac_peak, 2),
             gain=round(made.gain, 3),
             peaks=made.contour.peaks,
             momentary=made.contour.momentary,
         )
 
 
-@dataclass(frozen=True)
-class _Made:
-    reel: Reel
-    levels: Levels
-    contour: Contour
-    aac: Encoder
-    gain: float
-
-
-def _made(reel: Reel, studio: Studio, mp3: Path, aac: Path, *, tags: dict[str, str], name: str) -> _Made:
+def sound_digest(pieces: Sequence[Piece], *, studio: Studio, whole: Sequence[Piece] = ()) -> str:
     """
-    Encode until the file itself says that it is as it has to be; most are so the first time.
-    """
-    profile = studio.profile
-    try:
-        heard = survey(reel, profile=profile)
-    except MasteringFailed as error:
-        raise MasteringFailed(f"{name}: {error.fact}", error.next_step) from error
-    ceiling = profile.highest_peak - BELOW
-    gain = _step(profile, loudness=heard.loudness, rms=heard.rms)
-    if gain <= MOST_GAIN:
-        gain = rehearse(reel, profile=profile, gain=gain, ceiling=ceiling)
-    tried: list[tuple[float, float]] = []
-    for _ in range(TRIES):
-        if gain > MOST_GAIN:
-            raise MasteringFailed(f"{name} is too quiet: it would need {gain:.0f} dB.", "Listen to the takes.")
-        fitted = heard.fit(reel, gain=gain, profile=profile)
-        _encode(fitted, studio, mp3, aac, chain=_chain(profile, gain, ceiling), tags=tags)
-        levels, contour = measure(mp3)
-        other = ffmpeg.hear(aac, format="aac", peak="sample" if profile.true_peak is None else "true")
-        made = _Made(reel=fitted, levels=levels, contour=contour, aac=other, gain=gain)
-        over = max(_over(profile, levels), _peak(other) - profile.highest_peak)
-        step = 0.0 if levels.loudness is None else _step(profile, loudness=levels.loudness, rms=levels.rms)
-        if over <= 0 and abs(step) <= NEAR:
-            break
-        tried.append((gain, levels.loudness or 0.0))
-        if over > 0:
-            ceiling -= over + 0.2
-        if abs(step) > NEAR:
-            gain += step / _slope(tried)
-    misses = profile.misses(levels)
-    if _peak(other) > profile.highest_peak + SLACK:
-        misses.append(f"peak of the AAC {_peak(other):.2f} dB, above {profile.highest_peak:g}")
-    if misses:
-        raise MasteringFailed(
-            f"{name} misses the level profile {profile.name}: {'; '.join(misses)}.",
-            "Listen to the takes; choose another level profile, or record the chapter anew.",
-        )
-    return made
-
-
-def _chain(profile: LevelProfile, gain: float, ceiling: float) -> Chain:
-    return Chain(gain=gain, ceiling=ceiling, high_pass=profile.high_pass, room_tone=profile.room_tone)
-
-
-def _step(profile: LevelProfile, *, loudness: float, rms: float) -> float:
-    """
-    How many dB are missing to the goal, as far as the window of RMS allows.
-    """
-    wanted = profile.loudness - loudness
-    if profile.rms_low is not None:
-        wanted = max(wanted, profile.rms_low + INSIDE - rms)
-    if profile.rms_high is not None:
-        wanted = min(wanted, profile.rms_high - INSIDE - rms)
-    return wanted
-
-
-def _over(profile: LevelProfile, levels: Levels) -> float:
-    """
-    By how many dB peaks exceed their limits.
-    """
-    pairs = ((levels.peak, profile.peak), (levels.true_peak, profile.true_peak))
-    return max((seen - limit for seen, limit in pairs if limit is not None), default=0.0)
-
-
-def _peak(heard: Encoder) -> float:
-    return NO_PEAK if heard.peak is None else heard.peak
-
-
-def _slope(tried: list[tuple[float, float]]) -> float:
-    """
-    How many LU a dB of gain brought between the last two tries: less than one where the limiter works.
-    """
-    if len(tried) < 2:
-        return 1.0
-    (gain, loudness), (other, before) = tried[-1], tried[-2]
-    return min(1.0, max(0.2, (loudness - before) / (gain - other))) if abs(gain - other) > 0.01 else 1.0
-
-
-def _encode(reel: Reel, studio: Studio, mp3: Path, aac: Path, *, chain: Chain, tags: dict[str, str]) -> None:
-    with ffmpeg.masters(
-        mp3,
-        aac,
-        chain=chain,
-        sample_rate=SAMPLE_RATE,
-        mp3_kbps=studio.profile.mp3_kbps,
-        aac_kbps=studio.profile.aac_kbps,
-        tags=tags,
-        cover=studio.book.cover,
-    ) as encoder:
-        for _, block in reel.blocks():
-            encoder.write(block.tobytes())
-
-
-def sound_digest(pieces: Sequence[Piece], *, studio: Studio) -> str:
-    """
-    Digest (SHA-256, hex) of all that the audio of a part is made from.
+    Digest (SHA-256, hex) of all that the audio of a part is made from; its gain comes from the *whole* chapter, where that was
+    split.
     """
     pauses = [studio.sound.pause(piece.joint) for piece in pieces[:-1]]
     recipe = {
@@ -349,6 +226,8 @@ def sound_digest(pieces: Sequence[Piece], *, studio: Studio) -> str:
         "pauses": pauses,
         "profile": studio.profile.model_dump(exclude={"name"}),
     }
+    if whole:
+        recipe["whole"] = [piece.take for piece in whole]
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,6 +2,8 @@
 Measure a finished MP3: what is told of it comes from its frames and from a decode of it, never from what was meant.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +112,14 @@ def decibel(amplitude: float | np.floating) -> float:
     Return an amplitude (full scale is 1) in dBFS.
     """
     return float(20 * np.log10(max(float(amplitude), _NOTHING)))
+
+
+def mean_level(levels: Sequence[float], shares: Sequence[int]) -> float:
+    """
+    Return the level (dB) of what is put together from shares (samples) of these levels.
+    """
+    energy = sum(share * 10 ** (level / 10) for level, share in zip(levels, shares, strict=True))
+    return 10 * math.log10(energy / sum(shares))
 
 
 def edges(squares: npt.NDArray[np.float64], *, above: float = SOUND) -> tuple[int, int] | None:

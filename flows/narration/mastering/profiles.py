@@ -79,10 +79,8 @@ class LevelProfile(BaseModel):
         """
         Tell each number of a file that is not as it has to be.
         """
-        near = self.loudness_tolerance
         return [
-            *_outside("loudness", levels.loudness, "LUFS", *((self.loudness - near, self.loudness + near) if near else ())),
-            *_outside("RMS", levels.rms, "dBFS", self.rms_low, self.rms_high),
+            *self.misses_level(levels),
             *_outside("peak", levels.peak, "dBFS", None, self.peak),
             *_outside("true peak", levels.true_peak, "dBTP", None, self.true_peak),
             *_outside("noise floor", levels.noise_floor, "dBFS", None, self.noise_floor),
@@ -92,6 +90,16 @@ class LevelProfile(BaseModel):
             *([] if levels.sample_rate == SAMPLE_RATE else [f"sample rate {levels.sample_rate} Hz, not {SAMPLE_RATE}"]),
             *([] if levels.channels == 1 else [f"{levels.channels} channels, not 1"]),
             *([] if levels.kbps == self.mp3_kbps else [f"bit rate {levels.told_rate}, not {self.mp3_kbps} kbit/s throughout"]),
+        ]
+
+    def misses_level(self, levels: Levels) -> list[str]:
+        """
+        Tell those numbers that another gain would mend.
+        """
+        near = self.loudness_tolerance
+        return [
+            *_outside("loudness", levels.loudness, "LUFS", *((self.loudness - near, self.loudness + near) if near else ())),
+            *_outside("RMS", levels.rms, "dBFS", self.rms_low, self.rms_high),
         ]
 
 

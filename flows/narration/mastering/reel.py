@@ -18,9 +18,12 @@ from flows.narration.mastering.profiles import LevelProfile
 from flows.narration.speech import SAMPLE_RATE
 from flows.narration.takes import TakeStore
 
-EXCERPT_SECONDS = 40
+EXCERPT_SECONDS = (20, 80)
+EXCERPT_SHARE = 0.05
+"""How much of a part is rehearsed, and at least and most how many seconds of it."""
+
 REHEARSALS = 4
-CLOSE = 0.3
+CLOSE = 0.2
 """LU by which a rehearsal may miss: once that is made up for, there is next to nothing left."""
 
 _STEP = round(STEP_SECONDS * SAMPLE_RATE)
@@ -168,8 +171,9 @@ def _excerpt(reel: Reel) -> Reel:
     """
     Choose pieces evenly until there is enough of them.
     """
+    shortest, longest = (bound * SAMPLE_RATE for bound in EXCERPT_SECONDS)
     whole = sum(reel.lengths.speech)
-    every = max(1, whole // (EXCERPT_SECONDS * SAMPLE_RATE))
+    every = max(1, whole // min(longest, max(shortest, EXCERPT_SHARE * whole)))
     chosen = range(int(every) // 2, len(reel.pieces), int(every))
     lengths = Lengths(tuple(reel.lengths.speech[at] for at in chosen), tuple(reel.lengths.pauses[at] for at in chosen))
     quiet = round(0.5 * SAMPLE_RATE)
