@@ -26,7 +26,7 @@ from flows.narration.manifest import RUN, Manifest
 from flows.narration.production import Production
 from flows.narration.retakes import Retakes
 from flows.narration.speech import Delivery, Speech, Voice
-from flows.narration.takes import TakeStore, take_key
+from flows.narration.takes import TakeStore, key_by
 from flows.narration.voice import REFERENCE_TAG
 from flows.options import CONSENT, command_in, help_of, json_option, options
 from flows.sandbox.scenarios import SCENARIOS
@@ -199,11 +199,7 @@ def _estimate(arguments: argparse.Namespace) -> int:
     output = knobs.group(Output)
     voice_id = knobs.voice_id or _last_voice(output.folder)
     store = TakeStore(output.takes_folder)
-    delivery, host = knobs.group(Delivery), settings.account().host
-
-    def key_of(text: str, retake: int = 0) -> str:
-        return take_key(text, voice=str(voice_id), delivery=delivery, host=host, retake=retake)
-
+    key_of = key_by(str(voice_id), delivery=knobs.group(Delivery), host=settings.account().host, store=store)
     told = plan.estimate(
         survey,
         model=knobs.model,

@@ -7,11 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
+import numpy.typing as npt
 import pytest
+import soundfile
 import webvtt
 
+from flows.narration import ffmpeg
 from tests.bookmaking import Epub, page
-from tests.conftest import Narrate, Sandbox
+from tests.conftest import KEY, Narrate, Sandbox
 
 TEXTS = {"a.txt": "Good morning. It is early.\n\nGood morning. It is early.", "part/b.md": "# The End\n\nNobody came."}
 SENTENCES = {"a": ["Good morning.", "It is early."] * 2, "part/b": ["The End", "Nobody came."]}
@@ -141,6 +146,128 @@ def test_a_book_is_followed_and_its_times_move_with_a_retake(narrate: Narrate, s
     cues = webvtt.WebVTT.read(str(folder / "A Small Book.vtt")).captions
     hours, minutes, seconds = next(cue.start for cue in cues if cue.text == "Part 3").split(":")
     assert abs(int(hours) * 3600 + int(minutes) * 60 + float(seconds) - now) < 0.15
+
+
+TIMED = "/v1/tts/stream/with-timestamp"
+
+
+def _alignment(sandbox: Sandbox, text: str, **parameters: Any) -> list[tuple[str, float, float]]:
+    """
+    What the service tells of the words of *text*, asked for once more: its quick voice says the same each time.
+    """
+    answer = httpx.post(
+        f"{sandbox.url}{TIMED}",
+        json={"text": text, "format": "pcm", "chunk_length": 300, **parameters},
+        headers={"authorization": f"Bearer {KEY}"},
+    ).raise_for_status()
+    events = [json.loads(line.removeprefix("data: ")) for line in answer.text.split("\n\n") if line]
+    last = {event["chunk_seq"]: event for event in events}
+    return [
+        (word["text"], event["chunk_audio_offset_sec"] + word["start"], event["chunk_audio_offset_sec"] + word["end"])
+        for event in last.values()
+        for word in event["alignment"]["segments"]
+    ]
+
+
+def test_words_are_timed_where_that_is_asked_for(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
+    """
+    Every take comes with its words; cues begin with them, the page has them, and a later run that does not ask pays nothing.
+    """
+    sandbox.config(training="at-once", concurrency_limit=50)
+    script = narrate.folder / "scripts/a.txt"
+    script.parent.mkdir()
+    script.write_text("Good morning. It is early, isn’t it? Come in.\n\nThe lamps are lit.")
+    command = ("run", "scripts", "--reference", clip, "--out", "out")
+
+    done = narrate(*command, "--timing", "word")
+
+    assert 0 == done.code, done.err
+    assert {TIMED} == {row["path"] for row in sandbox.requests("/v1/tts")}
+    segments = json.loads((narrate.folder / "out/.segments/a.json").read_text())["segments"]
+    for one in segments:
+        told = _alignment(sandbox, one["text"])
+        assert [one["text"].index(word[:3]) for word in one["text"].split()] == [at for at, _, _ in one["words"]]
+        for (_, start, end), (_, first, last) in zip(one["words"], told, strict=True):
+            assert abs(start - one["start"] - first) < 0.08
+            assert abs(end - one["start"] - last) < 0.08
+    cues = webvtt.WebVTT.read(str(narrate.folder / "out/a.vtt")).captions
+    begins = [one["words"][0][1] for one in segments]
+    assert abs(cues[0].start_in_seconds - int(begins[0])) <= 1
+    assert ["Good morning.", "It is early, isn’t it?", "Come in.", "The lamps are lit."] == _cues(narrate.folder / "out/a.vtt")
+    sandbox.forget()
+    assert 0 == narrate(*command).code
+    assert 0 == narrate(*command, "--timing", "word").code
+    assert [] == sandbox.spoken()
+
+
+def test_a_word_that_was_swallowed_is_recorded_anew(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
+    """
+    The answer sounds well and lacks its last words: only the alignment shows it. It is taken again, and both are paid for.
+    """
+    fault = {"kind": "swallow", "count": 1, "match": "nobody had thought"}
+    sandbox.config(training="at-once", concurrency_limit=50, faults=[fault])
+    script = narrate.folder / "scripts/a.txt"
+    script.parent.mkdir()
+    text = "The lamp in the office had burned since four in the morning, and nobody had thought to put it out again."
+    script.write_text(text)
+
+    done = narrate("run", "scripts", "--reference", clip, "--out", "out", "--timing", "word", "--json", NARRATE_BACKOFF="0.05")
+
+    assert 0 == done.code, done.err
+    assert [text, text] == sandbox.spoken()
+    assert 1 == done.json["totals"]["retries"]
+
+
+@pytest.mark.long
+def test_words_hold_through_mastering_and_binding(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
+    """
+    In each chapter's file and in the M4B, words are heard within 80 ms of the times that came with the takes.
+    """
+    sandbox.config(training="at-once", concurrency_limit=50)
+    chapters = {
+        f"c{number}.xhtml": page(f"<h1>Part {number}</h1><p>Here it goes on, and on. Is it over?</p>") for number in (1, 2)
+    }
+    Epub(pages=chapters, nav=[("Part 1", "c1.xhtml"), ("Part 2", "c2.xhtml")]).write(narrate.folder / "small.epub")
+    done = narrate("book", "small.epub", "--reference", clip, "--out", "out", "--timing", "word", "--takes", "takes")
+    assert 0 == done.code, done.err
+    folder = narrate.folder / "out/Ada Author - A Small Book"
+    heard = {path.name: _levels(path) for path in (*folder.glob("*.mp3"), *folder.glob("*.m4b"))}
+
+    written = _book(folder)
+
+    places = [place for chapter in written["chapters"] for place in chapter["segments"]]
+    assert len(places) > 6
+    for place in places:
+        told = _alignment(sandbox, place["text"])
+        take = _levels(narrate.folder / "takes" / place["take"][:2] / f"{place['take']}.flac")
+        for name, shift in ((place["file"], 0.0), ("A Small Book.m4b", place["m4b_start"] - place["start"])):
+            begins = _found_in(heard[name], take, near=place["start"] + shift)
+            assert len(told) == len(place["words"])
+            for (_, start, end), (_, first, last) in zip(place["words"], told, strict=True):
+                assert abs(start + shift - begins - first) < 0.08, (name, place["text"])
+                assert abs(end + shift - begins - last) < 0.08, (name, place["text"])
+
+
+def _levels(path: Path) -> npt.NDArray[np.float64]:
+    """
+    How loud (RMS) each hundredth of a second of *path* is.
+    """
+    wave = path.with_suffix(".decoded.wav")
+    ffmpeg.decode(path, wave, sample_rate=16_000, channels=1)
+    samples, _ = soundfile.read(wave)
+    wave.unlink()
+    rows = samples[: len(samples) // 160 * 160].reshape(-1, 160)
+    return np.sqrt((rows**2).mean(axis=1))
+
+
+def _found_in(levels: npt.NDArray[np.float64], take: npt.NDArray[np.float64], *, near: float) -> float:
+    """
+    The seconds at which what sounds like *take* begins, within two seconds of where it should.
+    """
+    take = take / np.linalg.norm(take)
+    places = range(max(0, round(near * 100) - 200), min(len(levels) - len(take), round(near * 100) + 200) + 1)
+    likeness = [float(np.dot(levels[at : at + len(take)], take)) for at in places]
+    return places[int(np.argmax(likeness))] / 100
 
 
 def _book(folder: Path) -> Any:

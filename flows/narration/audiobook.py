@@ -26,8 +26,9 @@ from flows.narration.mastering import (
 )
 from flows.narration.mastering.book import Book as Tagged
 from flows.narration.plan import Planned, Reading
-from flows.narration.production import Production, key_by
+from flows.narration.production import Production
 from flows.narration.speech import SAMPLE_RATE, InlineReference, Voice
+from flows.narration.takes import key_by, voice_key
 from flows.narration.unchanged import Made
 
 WORK = ".work"
@@ -55,7 +56,7 @@ class BookProduction(Production):
         order = self.order
         self.voice = entry
         self._host = host
-        self._key_of = key_by(voice, delivery=order.delivery, host=host)
+        self._key_of = key_by(voice_key(voice), delivery=order.delivery, host=host, store=order.store)
         self._studio = self._opened_studio(entry)
         for reading in order.survey.readings:
             if not reading.count:

@@ -4,7 +4,7 @@ Captions: `.vtt` and `.srt` beside each narration, a cue for each sentence, or f
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from flows.narration.deliverables import BookFile, Place
 from flows.narration.files import replacing
 from flows.narration.lines import lines, shown
 from flows.narration.manifest import SegmentsFile
-from flows.narration.timing import SENTENCES, Heard, Sentence, Span, Word, heard_in
+from flows.narration.timing import SENTENCES, Heard, Sentence, Span, heard_in
 
 SUFFIXES = (".vtt", ".srt")
 
@@ -26,10 +26,6 @@ SHORTEST = 0.8
 _NOTE = "NOTE Synthetic speech, made with Narrate.\n\n"
 _BACKSLASH = "\ue000"  # pysubs2 takes \N, \n and \h for signs of its own
 _TAG = re.compile(r"<(?=[A-Za-z/])|\{(?=\\)")
-
-
-Words = Mapping[str, Sequence[Sequence[Word]]]
-"""The words whose times are known: by file, those of each segment."""
 
 
 class Cue(NamedTuple):
@@ -52,21 +48,19 @@ class Said(NamedTuple):
     shift: float = 0.0
 
 
-def write_script(
-    out: Path, audio: str, found: SegmentsFile, *, language: str, words: Sequence[Sequence[Word]] | None = None
-) -> list[list[Sentence]]:
+def write_script(out: Path, audio: str, found: SegmentsFile, *, language: str) -> list[list[Sentence]]:
     """
     Write the captions of the narration *audio* (relative to *out*) that *found* tells of; return its sentences.
 
     `UsageError` where the narration cannot be heard. Files that are as they should be are not touched.
     """
-    segments = [Heard(one.text, one.start, one.end) for one in found.segments]
-    sentences = heard_in(out, audio, segments, identity=found.narration, language=language, words=words)
+    segments = [Heard(one.text, one.start, one.end, one.words) for one in found.segments]
+    sentences = heard_in(out, audio, segments, identity=found.narration, language=language)
     write(out / audio, (Said(one.text, own) for one, own in zip(segments, sentences, strict=True)))
     return sentences
 
 
-def write_book(folder: Path, book: BookFile, *, words: Words | None = None) -> list[str]:
+def write_book(folder: Path, book: BookFile) -> list[str]:
     """
     Write the captions of each chapter and of the audiobook, take away those of files that are no more; return their names.
 
@@ -76,7 +70,7 @@ def write_book(folder: Path, book: BookFile, *, words: Words | None = None) -> l
     bound: list[Said] = []
     written = []
     for audio, places in by_file(book).items():
-        sentences = sentences_of(folder, book, audio, places, words=(words or {}).get(audio))
+        sentences = sentences_of(folder, book, audio, places)
         said = [Said(place.text, own) for place, own in zip(places, sentences, strict=True)]
         bound += [one._replace(shift=place.m4b_start - place.start) for one, place in zip(said, places, strict=True)]
         written += write(folder / audio, said)
@@ -98,15 +92,13 @@ def by_file(book: BookFile) -> dict[str, list[Place]]:
     return found
 
 
-def sentences_of(
-    folder: Path, book: BookFile, audio: str, places: Sequence[Place], *, words: Sequence[Sequence[Word]] | None = None
-) -> list[list[Sentence]]:
+def sentences_of(folder: Path, book: BookFile, audio: str, places: Sequence[Place]) -> list[list[Sentence]]:
     """
     Return the sentences of each segment of a book's file *audio*; `UsageError` where it cannot be heard.
     """
     identity = next(one.sha256 for one in book.files if one.file == audio)
-    segments = [Heard(one.text, one.start, one.end) for one in places]
-    return heard_in(folder, audio, segments, identity=identity, language=language_of(book), words=words)
+    segments = [Heard(one.text, one.start, one.end, one.words) for one in places]
+    return heard_in(folder, audio, segments, identity=identity, language=language_of(book))
 
 
 def language_of(book: BookFile) -> str:

@@ -33,9 +33,9 @@ from flows.narration.manifest import (
 )
 from flows.narration.plan import Estimate, Planned, Survey, as_made, estimate, making, planned
 from flows.narration.recorder import Recorder
-from flows.narration.retakes import KeyOf, Retakes
+from flows.narration.retakes import Retakes
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
-from flows.narration.takes import TakeDamaged, TakeStore, take_key, voice_key
+from flows.narration.takes import TakeDamaged, TakeStore, key_by, voice_key
 from flows.narration.unchanged import Made, Memory, look
 from flows.narration.window import Wanted
 
@@ -140,7 +140,7 @@ class Production:
         """
         self.voice = entry
         self._host = host
-        self._key_of = key_by(voice, delivery=self.order.delivery, host=host)
+        self._key_of = key_by(voice_key(voice), delivery=self.order.delivery, host=host, store=self.order.store)
         survey, sound = self.order.survey, self.order.sound
         retakes, artist = self.order.retakes, entry.title
         self._making = making(survey.root, sound=sound, artist=artist, key_of=self._key_of, retakes=retakes)
@@ -376,14 +376,6 @@ class Production:
             memory = Memory(cutting=before.cutting, making=self._making, made=made)
             if memory != before:
                 memory.write(self.order.out)
-
-
-def key_by(voice: Voice | InlineReference, *, delivery: Delivery, host: str) -> KeyOf:
-    """
-    Return what names takes: text as sent to the key of its take.
-    """
-    name = voice_key(voice)
-    return lambda text, retake=0: take_key(text, voice=name, delivery=delivery, host=host, retake=retake)
 
 
 def _now() -> str:

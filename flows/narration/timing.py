@@ -19,6 +19,7 @@ import soundfile
 from pydantic import ConfigDict, Field
 
 from flows.narration import pace
+from flows.narration.alignment import Word
 from flows.narration.errors import UsageError
 from flows.narration.lines import clauses
 from flows.narration.manifest import Record
@@ -84,22 +85,13 @@ class Sentence(Span):
 
 class Heard(NamedTuple):
     """
-    A segment as it stands in a file: its text, and its seconds there.
+    A segment as it stands in a file: its text, its seconds there, and its words, where their times are known.
     """
 
     text: str
     start: float
     end: float
-
-
-class Word(NamedTuple):
-    """
-    A word whose time is known exactly: its offset in the segment's text, and its seconds in the file.
-    """
-
-    at: int
-    start: float
-    end: float
+    words: Sequence[Word] = ()
 
 
 class SentencesFile(Record):
@@ -121,26 +113,25 @@ def heard_in(
     *,
     identity: str,
     language: str,
-    words: Sequence[Sequence[Word]] | None = None,
 ) -> list[list[Sentence]]:
     """
     Return the sentences of each segment of the file *audio* in *folder*; `UsageError` where the file cannot be read.
 
-    *identity* is a digest of the audio: while it and the texts stay as they are, nothing is heard again. *words* are those of
-    each segment whose times are known; they need no hearing.
+    *identity* is a digest of the audio: while it and the texts stay as they are, nothing is heard again. Segments whose words
+    are known need no hearing.
     """
     known = folder / SENTENCES / f"{audio.rpartition('.')[0]}.json"
     digest = hashlib.sha256(
-        json.dumps([SCHEMA, identity, language, [list(one) for one in segments], words], ensure_ascii=False).encode()
+        json.dumps([SCHEMA, identity, language, [list(one) for one in segments]], ensure_ascii=False).encode()
     ).hexdigest()
     before = SentencesFile.read(known)
     if before and before.digest == digest:
         return before.segments
-    if words is not None:
-        found = [by_words(one, said, language=language) for one, said in zip(segments, words, strict=True)]
-    else:
-        pairs = zip(segments, levels_of(folder / audio, segments), strict=True)
-        found = [divided(one, levels, language=language) for one, levels in pairs]
+    unknown = [one for one in segments if not one.words]
+    heard = levels_of(folder / audio, unknown)
+    found = [
+        by_words(one, language=language) if one.words else divided(one, next(heard), language=language) for one in segments
+    ]
     SentencesFile(digest=digest, segments=found).write(known)
     return found
 
@@ -181,14 +172,14 @@ def divided(segment: Heard, levels: Levels, *, language: str) -> list[Sentence]:
     return [_sentence(parts, span) for parts in whole]
 
 
-def by_words(segment: Heard, words: Sequence[Word], *, language: str) -> list[Sentence]:
+def by_words(segment: Heard, *, language: str) -> list[Sentence]:
     """
     Find the sentences of a segment where the time of each word is known.
     """
 
     def span(first: int, last: int) -> Span:
-        own = [word for word in words if first <= word.at < last]
-        before = [word.end for word in words if word.at < first]
+        own = [word for word in segment.words if first <= word.at < last]
+        before = [word.end for word in segment.words if word.at < first]
         start, end = (own[0].start, own[-1].end) if own else 2 * (before[-1] if before else segment.start,)
         return Span(first=first, last=last, start=round(start, 3), end=round(end, 3))
 

@@ -15,12 +15,13 @@ import srt
 import webvtt
 
 from flows.narration import captions
+from flows.narration.alignment import Word
 from flows.narration.books import read_book
 from flows.narration.captions import Cue
 from flows.narration.errors import UsageError
 from flows.narration.lines import clauses, columns, lines, shown
 from flows.narration.manifest import SegmentEntry, SegmentsFile
-from flows.narration.timing import STEP, Heard, Word, divided
+from flows.narration.timing import STEP, Heard, divided
 from tests.bookmaking import Epub, page
 from tests.narrating import RATE, Wave, burst, narrated, quiet
 
@@ -145,9 +146,9 @@ def test_times_of_words_are_taken_as_they_are(tmp_path: Path) -> None:
     Where they are known the audio is not asked.
     """
     found = script(tmp_path, [("One two. Three.", [burst(1)])])
-    words = [[Word(0, 0.21, 0.3), Word(4, 0.3, 0.5), Word(9, 0.7, 1.1)]]
+    found.segments[0].words = [Word(0, 0.21, 0.3), Word(4, 0.3, 0.5), Word(9, 0.7, 1.1)]
 
-    [own] = captions.write_script(tmp_path, "one.flac", found, language="en", words=words)
+    [own] = captions.write_script(tmp_path, "one.flac", found, language="en")
 
     assert [(0.21, 0.5), (0.7, 1.1)] == [(one.start, one.end) for one in own]
 

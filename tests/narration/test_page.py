@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+from flows.narration.alignment import Word
 from flows.narration.deliverables import BookFile, ChapterEntry, FileEntry, Place
 from flows.narration.manifest import Manifest, ScriptEntry, SegmentEntry, SegmentsFile, Totals, VoiceEntry, segments_path
 from flows.narration.mastering import PROFILES
@@ -30,16 +31,6 @@ class Span(NamedTuple):
 
     first: int
     last: int
-    start: float
-    end: float
-
-
-class Word(NamedTuple):
-    """
-    A word of a segment.
-    """
-
-    at: int
     start: float
     end: float
 
@@ -258,9 +249,10 @@ def test_sentences_and_words_that_are_known_are_shown(tmp_path: Path) -> None:
     places = [_place("He went. 𝄞 she came.", 1)]
     file = places[0].file
     spans = {file: [[Span(0, 8, 1.0, 1.4), Span(9, 20, 1.6, 2.0)]]}
-    words = {file: [[Word(0, 1.0, 1.2), Word(3, 1.2, 1.4), Word(11, 1.7, 1.8), Word(15, 1.8, 2.0)]]}
+    words = [Word(0, 1.0, 1.2), Word(3, 1.2, 1.4), Word(11, 1.7, 1.8), Word(15, 1.8, 2.0)]
+    places[0] = places[0].model_copy(update={"words": words})
 
-    page = page_of_book(_book(places), tmp_path, spans=spans, words=words)
+    page = page_of_book(_book(places), tmp_path, spans=spans)
 
     first, second = page.chapters[0].sentences
     assert ("He went.", 1.0, 1.4) == first[:3]

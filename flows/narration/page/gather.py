@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from flows.narration import cost
+from flows.narration import alignment, cost
 from flows.narration.contour import Contour
 from flows.narration.deliverables import BookFile, ChapterEntry, Place
 from flows.narration.manifest import Manifest, ScriptEntry, SegmentEntry, SegmentsFile, segments_path
@@ -47,32 +47,8 @@ class SpanLike(Protocol):
         ...
 
 
-class WordLike(Protocol):
-    """
-    A word: its offset in the segment's text, and its seconds in the file.
-    """
-
-    @property
-    def at(self) -> int:
-        """Offset of its first character."""
-        ...
-
-    @property
-    def start(self) -> float:
-        """Seconds at which it begins."""
-        ...
-
-    @property
-    def end(self) -> float:
-        """Seconds at which it ends."""
-        ...
-
-
 Spans = Mapping[str, Sequence[Sequence[SpanLike]]]
 """Of each file: of each of its segments the sentences."""
-
-Words = Mapping[str, Sequence[Sequence[WordLike]]]
-"""Of each file: of each of its segments the words."""
 
 
 def page_of_book(
@@ -82,10 +58,9 @@ def page_of_book(
     contours: Mapping[str, Contour] | None = None,
     cover: Path | None = None,
     spans: Spans | None = None,
-    words: Words | None = None,
 ) -> Page:
     """
-    Gather the page of the *book* in *folder*. *contours*, *spans* and *words* are by file; without spans, segments are shown.
+    Gather the page of the *book* in *folder*. *contours* and *spans* are by file; without spans, segments are shown.
     """
     profile = LevelProfile.model_validate(book.profile)
     size = sum(cost.billed_bytes(place.text) for one in book.chapters for place in one.segments)
@@ -96,7 +71,7 @@ def page_of_book(
         identity=f"{book.identifier or book.title} {book.digest[:16]}",
         folder=folder.name,
         people=(*writers, ("read by", book.narrator)),
-        chapters=tuple(_book_chapter(one, book, folder, contours or {}, spans or {}, words or {}) for one in book.chapters),
+        chapters=tuple(_book_chapter(one, book, folder, contours or {}, spans or {}) for one in book.chapters),
         facts=(
             ("Cost", f"{book.usd:.4f} USD to speak all of it once"),
             ("Text sent", f"{size:,} bytes"),
@@ -120,15 +95,14 @@ def page_of_folder(
     language: str = "",
     contours: Mapping[str, Contour] | None = None,
     spans: Spans | None = None,
-    words: Words | None = None,
 ) -> Page:
     """
-    Gather the page of the narrations in *out*, a chapter for each script. *contours*, *spans* and *words* are by audio file.
+    Gather the page of the narrations in *out*, a chapter for each script. *contours* and *spans* are by audio file.
     """
     voice = manifest.voice
     named = title or out.resolve().name
     chapters = tuple(
-        _script(one, number, out, contours or {}, spans or {}, words or {})
+        _script(one, number, out, contours or {}, spans or {})
         for number, one in enumerate((one for one in manifest.scripts if one.state != "empty"), 1)
     )
     size = sum(one.bytes_billed + one.bytes_reused for one in manifest.scripts)
@@ -151,9 +125,7 @@ def page_of_folder(
     )
 
 
-def _book_chapter(
-    one: ChapterEntry, book: BookFile, folder: Path, contours: Mapping[str, Contour], spans: Spans, words: Words
-) -> Chapter:
+def _book_chapter(one: ChapterEntry, book: BookFile, folder: Path, contours: Mapping[str, Contour], spans: Spans) -> Chapter:
     known = {entry.file: entry for entry in book.files}
     tracks, sentences, at = [], [], 0.0
     for file in one.files:
@@ -161,7 +133,7 @@ def _book_chapter(
         tracks.append(Track(file, entry.seconds, at, entry.levels, contours.get(file)))
         places = [place for place in one.segments if place.file == file]
         paragraphs = [place.block for place in places]
-        sentences += _sentences(places, paragraphs, spans.get(file), words.get(file), at)
+        sentences += _sentences(places, paragraphs, spans.get(file), at)
         at += entry.seconds
     paragraphs = [place.block for place in one.segments]
     return Chapter(
@@ -177,7 +149,7 @@ def _book_chapter(
     )
 
 
-def _script(one: ScriptEntry, number: int, out: Path, contours: Mapping[str, Contour], spans: Spans, words: Words) -> Chapter:
+def _script(one: ScriptEntry, number: int, out: Path, contours: Mapping[str, Contour], spans: Spans) -> Chapter:
     title = one.script.rpartition(".")[0].replace("_", " ")
     found = SegmentsFile.read(segments_path(out, one.script)) if one.audio else None
     if one.audio is None or found is None or not (out / one.audio).is_file():
@@ -193,7 +165,7 @@ def _script(one: ScriptEntry, number: int, out: Path, contours: Mapping[str, Con
         title=heading.rstrip(".") if 0 in headings else title,
         number=number,
         tracks=(Track(one.audio, found.seconds, contour=contours.get(one.audio)),),
-        sentences=tuple(_sentences(found.segments, paragraphs, spans.get(one.audio), words.get(one.audio), 0.0)),
+        sentences=tuple(_sentences(found.segments, paragraphs, spans.get(one.audio), 0.0)),
         headings=headings,
         breaks=_breaks(found.segments, paragraphs),
         files=tuple(_chapter_files(out, one.audio, found.size)),
@@ -205,7 +177,6 @@ def _sentences(
     segments: Sequence[Place | SegmentEntry],
     paragraphs: Sequence[int],
     spans: Sequence[Sequence[SpanLike]] | None,
-    words: Sequence[Sequence[WordLike]] | None,
     shift: float,
 ) -> list[Sentence]:
     """
@@ -213,16 +184,15 @@ def _sentences(
     """
     found = []
     for at, (segment, paragraph) in enumerate(zip(segments, paragraphs, strict=True)):
-        said = words[at] if words else ()
         edges = [(one.first, one.last, one.start, one.end) for one in spans[at]] if spans else []
         for first, last, start, end in edges or [(0, len(segment.text), segment.start, segment.end)]:
             text = segment.text[first:last]
-            inside = _words(text, first, said, shift)
+            inside = _words(text, first, segment.words, shift)
             found.append(Sentence(text, start + shift, end + shift, paragraph, segment.line, inside))
     return found
 
 
-def _words(text: str, first: int, words: Sequence[WordLike], shift: float) -> tuple[Word, ...]:
+def _words(text: str, first: int, words: Sequence[alignment.Word], shift: float) -> tuple[Word, ...]:
     """
     Return those of a segment's *words* that are in the sentence that begins at its character *first*.
     """

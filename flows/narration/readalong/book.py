@@ -16,7 +16,6 @@ from flows.narration.books import Book, Chapter
 from flows.narration.books.archive import Archive, Packing, resolve
 from flows.narration.books.markup import Unparsable, decode, parse, serialized
 from flows.narration.books.package import MIMETYPE, Entry, package_place, read_package
-from flows.narration.captions import Words
 from flows.narration.deliverables import BookFile, ChapterEntry
 from flows.narration.errors import UsageError
 from flows.narration.files import replacing
@@ -73,7 +72,7 @@ class _Source:
         return (self.archive.find(name) if self.archive else None) or name
 
 
-def read_along(source: Path, book: Book, record: BookFile, *, folder: Path, target: Path, words: Words | None = None) -> bool:
+def read_along(source: Path, book: Book, record: BookFile, *, folder: Path, target: Path) -> bool:
     """
     Make an EPUB at *target* of the book at *source*, read as *book*, and its narration in *folder*, which *record* tells of.
 
@@ -81,7 +80,7 @@ def read_along(source: Path, book: Book, record: BookFile, *, folder: Path, targ
     made: one that is there from the same text and audio stays. `UsageError` where the book is not what was narrated, or cannot
     be unpacked, and where *target* is another's file.
     """
-    passages = list(_passages(folder, book.chapters, record, words))
+    passages = list(_passages(folder, book.chapters, record))
     digest = _digest(book, record, passages)
     if target.exists():
         mark = _mark(target)
@@ -93,7 +92,7 @@ def read_along(source: Path, book: Book, record: BookFile, *, folder: Path, targ
     try:
         begun = _opened(archive, book)
         if archive is None:
-            passages = list(_passages(folder, begun.chapters, record, words))
+            passages = list(_passages(folder, begun.chapters, record))
         made = _made(begun, record, passages)
         audio = {name: folder / file for file, name in made.audio.items()}
         with (
@@ -127,14 +126,13 @@ def _opened(archive: Archive | None, book: Book) -> _Source:
     return _Source(package_place(archive), book.chapters, {}, archive, package.entries)
 
 
-def _passages(folder: Path, chapters: tuple[Chapter, ...], record: BookFile, words: Words | None) -> Iterator[Passage]:
+def _passages(folder: Path, chapters: tuple[Chapter, ...], record: BookFile) -> Iterator[Passage]:
     """
     Give all sentences of a book's chapters, in order, with what is known of where they stand.
     """
     by_source = {chapter.source: chapter for chapter in chapters}
     sentences = {
-        audio: iter(captions.sentences_of(folder, record, audio, places, words=(words or {}).get(audio)))
-        for audio, places in captions.by_file(record).items()
+        audio: iter(captions.sentences_of(folder, record, audio, places)) for audio, places in captions.by_file(record).items()
     }
     for entry in record.chapters:
         chapter = by_source.get(entry.source) if entry.number is not None else None
