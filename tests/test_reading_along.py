@@ -257,7 +257,8 @@ def _levels(path: Path) -> npt.NDArray[np.float64]:
     samples, _ = soundfile.read(wave)
     wave.unlink()
     rows = samples[: len(samples) // 160 * 160].reshape(-1, 160)
-    return np.sqrt((rows**2).mean(axis=1))
+    found: npt.NDArray[np.float64] = np.sqrt((rows**2).mean(axis=1))
+    return found
 
 
 def _found_in(levels: npt.NDArray[np.float64], take: npt.NDArray[np.float64], *, near: float) -> float:
