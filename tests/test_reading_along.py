@@ -273,3 +273,24 @@ def _found_in(levels: npt.NDArray[np.float64], take: npt.NDArray[np.float64], *,
 
 def _book(folder: Path) -> Any:
     return json.loads((folder / "book.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["index.html", "a.vtt", "part/b.srt"])
+def test_what_is_somebody_else_s_is_not_overwritten(narrate: Narrate, sandbox: Sandbox, clip: Path, name: str) -> None:
+    """
+    A page or captions that were not made here, where ours would stand: exit 2 before anything is sent.
+    """
+    for script, text in TEXTS.items():
+        path = narrate.folder / "scripts" / script
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    theirs = narrate.folder / "out" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nMine.\n")
+
+    done = narrate("run", "scripts", "--reference", clip, "--out", "out")
+
+    assert 2 == done.code
+    assert name in done.err
+    assert [] == sandbox.requests()
+    assert "Mine." in theirs.read_text()

@@ -16,14 +16,13 @@ from flows.narration.deliverables import BookFile, Place
 from flows.narration.files import replacing
 from flows.narration.lines import lines, shown
 from flows.narration.manifest import SegmentsFile
+from flows.narration.ours import CAPTIONS as SUFFIXES
+from flows.narration.ours import CAPTIONS_NOTE
 from flows.narration.timing import SENTENCES, Heard, Sentence, Span, heard_in
-
-SUFFIXES = (".vtt", ".srt")
 
 SHORTEST = 0.8
 """Seconds for which a cue stays, unless the next one is due."""
 
-_NOTE = "NOTE Synthetic speech, made with Narrate.\n\n"
 _BACKSLASH = "\ue000"  # pysubs2 takes \N, \n and \h for signs of its own
 _TAG = re.compile(r"<(?=[A-Za-z/])|\{(?=\\)")
 
@@ -163,7 +162,7 @@ def captions(cues: Iterable[Cue], *, suffix: str) -> str:
     written = io.StringIO()
     (_WebVtt if web else _SubRip).to_file(subs, written, suffix[1:], keep_ssa_tags=True)
     text = written.getvalue().replace(_BACKSLASH, "\\")
-    return text.replace("WEBVTT\n\n", f"WEBVTT\n\n{_NOTE}", 1) if web else text
+    return text.replace("WEBVTT\n\n", f"WEBVTT\n\n{CAPTIONS_NOTE}\n\n", 1) if web else text
 
 
 def _web_escaped(text: str) -> str:

@@ -8,16 +8,8 @@ from pathlib import Path
 from flows.narration import captions, page, readalong
 from flows.narration.contour import Contour
 from flows.narration.deliverables import BookFile
-from flows.narration.edition import BookOrder
+from flows.narration.edition import BookOrder, epub_name
 from flows.narration.manifest import Manifest, SegmentsFile, segments_path
-from flows.narration.mastering import deliverable_name
-
-
-def epub_name(title: str) -> str:
-    """
-    Name the read-along book.
-    """
-    return deliverable_name(f"{title} (read along)", suffix=".epub")
 
 
 def of_book(order: BookOrder, written: BookFile, *, contours: Mapping[str, Contour], cover: Path | None) -> list[str]:

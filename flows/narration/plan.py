@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 
-from flows.narration import cost
+from flows.narration import cost, ours
 from flows.narration.assemble import Piece, Sound, narration_digest, read_mark
 from flows.narration.dialect import MOST_BRACKETS, thicket
 from flows.narration.errors import ScriptUnreadable, UsageError
@@ -109,11 +109,15 @@ def survey(scripts: Path, *, out: Path, sound: Sound, cutting: Cutting, encoding
     memory = Memory.read(out, cutting=_cutting(cutting, encoding=encoding))
     listing = find_scripts(scripts, out=out, suffix=f".{sound.format}", sorted_before=memory.made)
     _refuse_another_s(out / RUN, ours=Manifest.is_ours)
+    _refuse_another_s(out / ours.INDEX, ours=ours.is_page)
     _refuse_paths(listing.scripts, out=out)
     for script in listing.scripts:
         known = memory.made.get(script.name)
         if known is None or look(out, script.audio) != known.audio:
-            _refuse_another_s(out / script.audio, ours=lambda path: read_mark(path) is not None)
+            audio = out / script.audio
+            _refuse_another_s(audio, ours=lambda path: read_mark(path) is not None)
+            for suffix in ours.CAPTIONS:
+                _refuse_another_s(audio.with_suffix(suffix), ours=ours.is_captions)
     tracks: dict[str, int] = {}
     readings = []
     for script in listing.scripts:

@@ -20,9 +20,8 @@ import numpy as np
 
 from flows.narration.files import replacing
 from flows.narration.mastering import LevelProfile
+from flows.narration.ours import INDEX
 from flows.narration.page.model import Chapter, File, Page, Sentence, Track, Word
-
-INDEX = "index.html"
 
 COLUMNS = 480
 """Of the picture of a chapter."""

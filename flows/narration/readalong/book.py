@@ -182,6 +182,13 @@ def _digest(book: Book, record: BookFile, passages: list[Passage]) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
+def is_ours(path: Path) -> bool:
+    """
+    Say whether a read-along book at *path* was made here.
+    """
+    return _mark(path) is not None
+
+
 def _mark(path: Path) -> str | None:
     """
     Return what a file of ours was made from, `None` for any other.
