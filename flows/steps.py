@@ -237,7 +237,12 @@ async def _report(
         get_run_logger().error("The manifest is that of an earlier run. %s", failed)
         raise
     if state != "cancelled" and not isinstance(production, BookProduction):
-        await _accompany(production, manifest)
+        try:
+            await _accompany(production, manifest)
+        except StorageFailed as fault:
+            if state == "completed":
+                raise
+            get_run_logger().warning("Captions and the page are those of before. %s", fault)
     told = report.headline(manifest.totals)
     get_run_logger().info("%s", told)
     shown = report.run_report(manifest, out=production.order.out)
@@ -254,7 +259,10 @@ async def _accompany(production: Production, manifest: Manifest) -> None:
     """
     made = [entry.script for entry in manifest.scripts if entry.state == "narrated"]
     order = production.order
-    await asyncio.to_thread(companions.of_scripts, order.out, manifest, made=made, language=order.language)
+    try:
+        await asyncio.to_thread(companions.of_scripts, order.out, manifest, made=made, language=order.language)
+    except OSError as error:
+        raise StorageFailed.by(error) from error
 
 
 async def _afford(production: Production, speech: Speech) -> None:

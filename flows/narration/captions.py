@@ -51,7 +51,7 @@ def write_script(out: Path, audio: str, found: SegmentsFile, *, language: str) -
     """
     Write the captions of the narration *audio* (relative to *out*) that *found* tells of; return its sentences.
 
-    `UsageError` where the narration cannot be heard. Files that are as they should be are not touched.
+    `StorageFailed` where the narration cannot be heard. Files that are as they should be are not touched.
     """
     segments = [Heard(one.text, one.start, one.end, one.words) for one in found.segments]
     sentences = heard_in(out, audio, segments, identity=found.narration, language=language)
@@ -63,7 +63,7 @@ def write_book(folder: Path, book: BookFile) -> list[str]:
     """
     Write the captions of each chapter and of the audiobook, take away those of files that are no more; return their names.
 
-    `UsageError` where a file cannot be heard.
+    `StorageFailed` where a file cannot be heard.
     """
     files = {one.file: one for one in book.files}
     bound: list[Said] = []
@@ -93,7 +93,7 @@ def by_file(book: BookFile) -> dict[str, list[Place]]:
 
 def sentences_of(folder: Path, book: BookFile, audio: str, places: Sequence[Place]) -> list[list[Sentence]]:
     """
-    Return the sentences of each segment of a book's file *audio*; `UsageError` where it cannot be heard.
+    Return the sentences of each segment of a book's file *audio*; `StorageFailed` where it cannot be heard.
     """
     identity = next(one.sha256 for one in book.files if one.file == audio)
     segments = [Heard(one.text, one.start, one.end, one.words) for one in places]

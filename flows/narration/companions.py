@@ -16,7 +16,7 @@ def of_book(order: BookOrder, written: BookFile, *, contours: Mapping[str, Conto
     """
     Make those of a book that is bound, and return the names of its files; what is as it should be is not touched.
 
-    `UsageError` where a file cannot be heard, or something stands in the way that was not made here.
+    `StorageFailed` where a file cannot be heard, `UsageError` where something stands in the way that was not made here.
     """
     names = captions.write_book(order.out, written)
     target = order.out / epub_name(order.book.title)

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field
 
 from flows.narration import pace
 from flows.narration.alignment import Word
-from flows.narration.errors import UsageError
+from flows.narration.errors import StorageFailed
 from flows.narration.lines import clauses
 from flows.narration.manifest import Record
 from flows.narration.segments import sentences
@@ -115,7 +115,7 @@ def heard_in(
     language: str,
 ) -> list[list[Sentence]]:
     """
-    Return the sentences of each segment of the file *audio* in *folder*; `UsageError` where the file cannot be read.
+    Return the sentences of each segment of the file *audio* in *folder*; `StorageFailed` where the file cannot be read.
 
     *identity* is a digest of the audio: while it and the texts stay as they are, nothing is heard again. Segments whose words
     are known need no hearing.
@@ -152,7 +152,7 @@ def levels_of(audio: Path, segments: Sequence[Heard]) -> Iterator[Levels]:
                 rows = block[: len(block) // size * size, 0].reshape(-1, size)
                 yield 10 * np.log10(np.einsum("ij,ij->i", rows, rows).astype(np.float64) / size + 1e-12)
     except soundfile.LibsndfileError as error:
-        raise UsageError(f"{audio} cannot be heard: {error}.", "Run again.") from error
+        raise StorageFailed(f"{audio} cannot be read ({error}).", "Look at the disk; run again.") from error
 
 
 def divided(segment: Heard, levels: Levels, *, language: str) -> list[Sentence]:

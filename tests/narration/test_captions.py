@@ -18,7 +18,7 @@ from flows.narration import captions
 from flows.narration.alignment import Word
 from flows.narration.books import read_book
 from flows.narration.captions import Cue
-from flows.narration.errors import UsageError
+from flows.narration.errors import StorageFailed
 from flows.narration.lines import clauses, columns, lines, shown
 from flows.narration.manifest import SegmentEntry, SegmentsFile
 from flows.narration.timing import STEP, Heard, divided
@@ -93,7 +93,7 @@ def test_what_is_as_it_was_is_neither_heard_nor_written_again(tmp_path: Path) ->
     captions.write_script(tmp_path, "one.flac", found, language="en")
 
     assert looks == [(tmp_path / name).stat().st_mtime_ns for name in ("one.vtt", "one.srt")]
-    with pytest.raises(UsageError, match=r"one\.flac cannot be heard"):
+    with pytest.raises(StorageFailed, match=r"one\.flac cannot be read"):
         captions.write_script(tmp_path, "one.flac", found.model_copy(update={"narration": "another"}), language="en")
 
 
