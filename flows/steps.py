@@ -28,7 +28,16 @@ from flows.narration import companions, report
 from flows.narration.audiobook import BookProduction
 from flows.narration.edition import BookOrder
 from flows.narration.ending import worst
-from flows.narration.errors import Declined, Interrupted, NarrateError, RequestUnread, StorageFailed, UsageError, VoiceFailed
+from flows.narration.errors import (
+    Declined,
+    Interrupted,
+    NarrateError,
+    RequestUnread,
+    StorageFailed,
+    UsageError,
+    VoiceFailed,
+    storing,
+)
 from flows.narration.limiter import Patience
 from flows.narration.locks import RUN_LOCK, TAKES_LOCK, held
 from flows.narration.manifest import Manifest, ScriptEntry, VoiceEntry
@@ -259,10 +268,8 @@ async def _accompany(production: Production, manifest: Manifest) -> None:
     """
     made = [entry.script for entry in manifest.scripts if entry.state == "narrated"]
     order = production.order
-    try:
+    with storing():
         await asyncio.to_thread(companions.of_scripts, order.out, manifest, made=made, language=order.language)
-    except OSError as error:
-        raise StorageFailed.by(error) from error
 
 
 async def _afford(production: Production, speech: Speech) -> None:
