@@ -3,6 +3,7 @@ What goes with the audio, and sentences recorded anew, through the front door.
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def test_captions_and_a_page_stand_beside_narrations(narrate: Narrate, out: Path
         assert (out / f"{name}.srt").is_file()
     shown = (out / "index.html").read_text()
     assert all(sentence in shown for sentences in SENTENCES.values() for sentence in sentences)
+    waves = [json.loads(found)["wave"] for found in re.findall(r'id="data-\d+">(.*?)</script>', shown)]
+    assert [True, True] == [max(wave["peaks"]) > 5 and len(wave["peaks"]) == len(wave["loud"]) for wave in waves]
     before = _looks(out)
 
     assert 0 == narrate("run", "scripts", "--reference", clip, "--out", "out").code

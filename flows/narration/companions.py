@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from flows.narration import captions, page, readalong
-from flows.narration.contour import Contour
+from flows.narration.contour import Contour, ContourFile, contour_path
 from flows.narration.deliverables import BookFile
 from flows.narration.edition import BookOrder, epub_name
 from flows.narration.manifest import Manifest, SegmentsFile, segments_path
@@ -36,9 +36,13 @@ def of_scripts(out: Path, manifest: Manifest, *, made: Iterable[str], language: 
     missing = [one for one in manifest.scripts if one.audio and not (out / one.audio).with_suffix(".vtt").is_file()]
     if not anew and not missing and (out / page.INDEX).is_file():
         return
+    contours = {}
     for one in manifest.scripts:
         found = SegmentsFile.read(segments_path(out, one.script)) if one.audio else None
         if one.audio and found:
             spans[one.audio] = captions.write_script(out, one.audio, found, language=language)
-    shown = page.page_of_folder(manifest, out, language=language, spans=spans)
+            known = ContourFile.read(contour_path(out, one.script))
+            if known and known.narration == found.narration:
+                contours[one.audio] = known.contour
+    shown = page.page_of_folder(manifest, out, language=language, contours=contours, spans=spans)
     page.write_page(shown, out)

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from flows.narration import cost, entries
 from flows.narration.assemble import Sound, assemble
-from flows.narration.contour import Contour
+from flows.narration.contour import Contour, ContourFile, contour_path
 from flows.narration.cost import Tally
 from flows.narration.ending import located
 from flows.narration.errors import Interrupted, MoneyError, NarrateError, StorageFailed, TakeFailed
@@ -332,6 +332,7 @@ class Production:
         target = out / script.audio
         made = assemble(plan.pieces, store=self.order.store, sound=self.order.sound, tags=plan.tags, target=target)
         self._contours[script.name] = made.contour
+        ContourFile(narration=plan.narration, contour=made.contour).write(contour_path(out, script.name))
         audio = look(out, script.audio)
         written = entries.segments_file(plan, made, size=target.stat().st_size)
         written.write(segments_path(out, script.name))
