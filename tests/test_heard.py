@@ -21,8 +21,9 @@ pytest.importorskip("faster_whisper")
 @pytest.mark.long
 def test_a_narrated_chapter_is_heard_as_it_was_written(narrate: Narrate, sandbox: Sandbox) -> None:
     """
-    Of a hundred words in the MP3 fewer than four are misheard: none was swallowed, said twice or out of order. Captions show each
-    sentence when it is heard.
+    Of a hundred words in the MP3 fewer than four are misheard: none was swallowed, said twice or out of order.
+
+    Captions show each sentence when it is heard.
     """
     sandbox.config(voice="neural", training="at-once")
     (narrate.folder / "chapter.txt").write_text(STORY.replace("\n", "\n\n"))
