@@ -266,11 +266,11 @@ def _levels(path: Path) -> npt.NDArray[np.float64]:
 
 def _found_in(levels: npt.NDArray[np.float64], take: npt.NDArray[np.float64], *, near: float) -> float:
     """
-    The seconds at which what sounds like *take* begins, within two seconds of where it should.
+    The seconds at which what sounds like *take* begins, within half a second of where it should.
     """
-    take = take / np.linalg.norm(take)
-    places = range(max(0, round(near * 100) - 200), min(len(levels) - len(take), round(near * 100) + 200) + 1)
-    likeness = [float(np.dot(levels[at : at + len(take)], take)) for at in places]
+    places = range(max(0, round(near * 100) - 50), min(len(levels) - len(take), round(near * 100) + 50) + 1)
+    windows = [levels[at : at + len(take)] for at in places]
+    likeness = [float(np.dot(window, take) / (np.linalg.norm(window) + 1e-9)) for window in windows]
     return places[int(np.argmax(likeness))] / 100
 
 

@@ -95,7 +95,7 @@ def segments_file(plan: Planned, made: Narration, *, size: int) -> SegmentsFile:
                 words=moved(words, start / SAMPLE_RATE, within=(start / SAMPLE_RATE, end / SAMPLE_RATE)),
             )
             for segment, piece, (start, end), words in zip(
-                plan.reading.segments, plan.pieces, made.places, made.words, strict=True
+                plan.reading.segments, plan.pieces, made.places, made.words or ((),) * len(made.places), strict=True
             )
         ],
     )
