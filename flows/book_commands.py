@@ -49,7 +49,7 @@ def _book(arguments: argparse.Namespace) -> int:
     all_settings = [settings.checked(BookSettings, {**given, "book": str(one)}) for one in found]
     if arguments.outline:
         return _outline(all_settings, write=arguments.write, as_json=arguments.json)
-    return _narrate([_groups(knobs) for knobs in all_settings], as_json=arguments.json)
+    return narrate_books([_groups(knobs) for knobs in all_settings], as_json=arguments.json)
 
 
 def _groups(knobs: BookSettings) -> BookGroups:
@@ -89,7 +89,7 @@ def _write(source: Path, text: str) -> Path:
     return target
 
 
-def _narrate(groups: list[BookGroups], *, as_json: bool) -> int:
+def narrate_books(groups: list[BookGroups], *, as_json: bool) -> int:
     """
     Refuse what can be refused in any of the books, then run the flow for one after the other.
     """

@@ -18,14 +18,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from flows import book_commands, orders, settings, studio_commands, up
-from flows.knobs import Limits, Output, Scripts, VoiceKnobs
+from flows import book_commands, orders, retake_command, settings, studio_commands, up
+from flows.knobs import Groups, Limits, Output, Scripts, VoiceKnobs
 from flows.narration import cost, ledger, plan, report
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.manifest import RUN, Manifest
 from flows.narration.production import Production
+from flows.narration.retakes import Retakes
 from flows.narration.speech import Delivery, Speech, Voice
-from flows.narration.takes import TakeStore, take_key
+from flows.narration.takes import TakeStore, key_by
 from flows.narration.voice import REFERENCE_TAG
 from flows.options import CONSENT, command_in, help_of, json_option, options
 from flows.sandbox.scenarios import SCENARIOS
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     json_option(run)
 
     book_commands.add(commands)
+    retake_command.add(commands)
 
     estimate = command_in(commands, "estimate", _estimate, "Tell what narrating would cost; sends nothing, needs no key.")
     estimate.add_argument("scripts", metavar="SCRIPTS", help=help_of(Scripts.model_fields["scripts"]))
@@ -151,7 +153,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     settings.bypass_proxies()
     with studio.sandbox(voice=arguments.voice, state=out / ".sandbox") as address:
         settings.use_account(base_url=address, api_key=DEMO_KEY)
-        code = _narrate(knobs, as_json=arguments.json)
+        code = narrate_scripts(knobs.groups(), as_json=arguments.json)
     if code == ExitCode.OK:
         _say(f"Listen: the narrations are in {out}.")
     return code
@@ -160,15 +162,14 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.yes:
         arguments.approve_above_usd = None
-    return _narrate(_settings(arguments), as_json=arguments.json)
+    return narrate_scripts(_settings(arguments).groups(), as_json=arguments.json)
 
 
-def _narrate(knobs: Settings, *, as_json: bool) -> int:
+def narrate_scripts(groups: Groups, *, as_json: bool) -> int:
     """
     Refuse what can be refused, then run the flow beside a view of its progress.
     """
     gc.disable()  # of all that is imported and surveyed until the flow runs, nothing is garbage
-    groups = knobs.groups()
     order = orders.order_ahead(groups)
     try:
         if not groups.voice.credentials:  # a block is looked up where Prefect is
@@ -198,17 +199,14 @@ def _estimate(arguments: argparse.Namespace) -> int:
     output = knobs.group(Output)
     voice_id = knobs.voice_id or _last_voice(output.folder)
     store = TakeStore(output.takes_folder)
-    delivery, host = knobs.group(Delivery), settings.account().host
-
-    def key_of(text: str) -> str:
-        return take_key(text, voice=str(voice_id), delivery=delivery, host=host)
-
+    key_of = key_by(str(voice_id), delivery=knobs.group(Delivery), host=settings.account().host, store=store)
     told = plan.estimate(
         survey,
         model=knobs.model,
         speed=knobs.speed,
         store=store if voice_id else None,
         key_of=key_of if voice_id else None,
+        retakes=Retakes.of(output.folder),
     )
     if arguments.json:
         print(json.dumps(asdict(told)))

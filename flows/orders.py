@@ -2,20 +2,33 @@
 From the groups of knobs to an order, refusing first what a person must mend: the command line and the flow begin here.
 """
 
+import json
+import os
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from flows import settings
-from flows.knobs import BookChoice, BookGroups, Groups, Output, Scripts
+from flows.knobs import BookChoice, BookGroups, BookOutput, Groups, Limits, Output, Scripts, VoiceChoice
 from flows.narration import edition, plan
 from flows.narration.assemble import Pauses, Sound
 from flows.narration.books import Book, BookPlan
 from flows.narration.edition import BookOrder
+from flows.narration.errors import UsageError
+from flows.narration.files import replacing
 from flows.narration.mastering import level_profile
 from flows.narration.production import Order
+from flows.narration.retakes import Retakes
 from flows.narration.segments import Cutting
+from flows.narration.speech import Delivery
 from flows.narration.takes import TakeStore
 from flows.narration.voice import refuse_recordings
+
+ASKED = ".asked.json"
+"""In OUT: what the last run was asked for."""
+
+COMMON: dict[str, type[Any]] = {"voice": VoiceChoice, "speech": Delivery, "limits": Limits}
 
 _ahead: ContextVar[tuple[Groups | BookGroups, Order] | None] = ContextVar("ahead", default=None)
 
@@ -67,6 +80,8 @@ def _of_scripts(groups: Groups) -> Order:
         patience=limits,
         budget_usd=limits.budget,
         approve_above_usd=limits.approve_above_usd,
+        retakes=Retakes.of(out),
+        language=groups.scripts.language,
     )
 
 
@@ -99,6 +114,55 @@ def _of_book(groups: BookGroups) -> BookOrder:
         plan=book_plan,
         profile=profile,
         spoken=parts,
+        retakes=Retakes.of(edition.folder_of(book, out)),
     )
     edition.refuse_another_s(made)
     return made
+
+
+def remember(groups: Groups | BookGroups, order: Order) -> None:
+    """
+    Leave in OUT what was asked for, without a key, so that a retake is made just so; a disk that is full is no reason to fail.
+    """
+    kind = "audiobook" if isinstance(groups, BookGroups) else "narrate"
+    asked = {name: group.model_dump(mode="json") for name, group in vars(groups).items()}
+    text = json.dumps({"schema": 1, "kind": kind, "folder": str(Path.cwd()), "asked": asked}, ensure_ascii=False)
+    with suppress(OSError):
+        order.out.mkdir(parents=True, exist_ok=True)
+        with replacing(order.out / ASKED) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def remembered(out: Path) -> Groups | BookGroups:
+    """
+    Return what the last run into *out* was asked for, relative to the folder it ran in, which becomes this process's.
+
+    Raises `UsageError` where that is not known, or *out* is no longer where it was.
+    """
+    try:
+        said = json.loads((out / ASKED).read_text(encoding="utf-8"))
+        folder, asked = Path(said["folder"]), said["asked"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"It is not known what {out} was made of.", "Run the command that made it once more.") from error
+    here = out.resolve()
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise UsageError(f"{folder}, where it was made, is not there.", "Run the command that made it once more.") from error
+    groups = _groups(said.get("kind"), asked)
+    made_in = groups.output.folder.resolve()
+    if here != made_in and here.parent != made_in:
+        raise UsageError(
+            f"{out} was made as {made_in} and has moved.", "Run the command that made it once more, with its --out."
+        )
+    return groups
+
+
+def _groups(kind: object, asked: dict[str, Any]) -> Groups | BookGroups:
+    book = kind == "audiobook"
+    kinds: dict[str, type[Any]] = {**COMMON, **({"book": BookChoice} if book else {"scripts": Scripts})}
+    made: dict[str, Any] = {name: settings.checked(group, asked[name]) for name, group in kinds.items()}
+    if book:
+        plan_asked = BookPlan.model_validate_json(json.dumps(asked["plan"]))
+        return BookGroups(**made, output=settings.checked(BookOutput, asked["output"]), plan=plan_asked)
+    return Groups(**made, output=settings.checked(Output, asked["output"]))

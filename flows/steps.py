@@ -24,14 +24,23 @@ from prefect.states import Cancelled
 from flows import marks, orders, showing, telling
 from flows.approval import approve_cost, approve_reference
 from flows.knobs import BookGroups, Groups, VoiceChoice
-from flows.narration import report
+from flows.narration import companions, report
 from flows.narration.audiobook import BookProduction
 from flows.narration.edition import BookOrder
 from flows.narration.ending import worst
-from flows.narration.errors import Declined, Interrupted, NarrateError, RequestUnread, StorageFailed, UsageError, VoiceFailed
+from flows.narration.errors import (
+    Declined,
+    Interrupted,
+    NarrateError,
+    RequestUnread,
+    StorageFailed,
+    UsageError,
+    VoiceFailed,
+    storing,
+)
 from flows.narration.limiter import Patience
 from flows.narration.locks import RUN_LOCK, TAKES_LOCK, held
-from flows.narration.manifest import ScriptEntry, VoiceEntry
+from flows.narration.manifest import Manifest, ScriptEntry, VoiceEntry
 from flows.narration.production import Order, Production
 from flows.narration.reference import Reference
 from flows.narration.speech import InlineReference, Speech, Voice
@@ -44,6 +53,7 @@ from flows.tasks import (
     master_chapter,
     normalize_reference,
     open_speech,
+    read_along,
     synthesize,
     synthesize_chapter,
     wait_for_voice,
@@ -143,10 +153,12 @@ async def _ordered(groups: Groups | BookGroups) -> Order:
     marks.leave()
     _tell_in_sentences()
     try:
-        return orders.order(groups)
+        order = orders.order(groups)
     except NarrateError as error:
         await telling.run_refused(error)
         raise
+    orders.remember(groups, order)
+    return order
 
 
 def _tell_left_out(order: Order) -> None:
@@ -233,6 +245,13 @@ async def _report(
     except StorageFailed as failed:
         get_run_logger().error("The manifest is that of an earlier run. %s", failed)
         raise
+    if state != "cancelled" and not isinstance(production, BookProduction):
+        try:
+            await _accompany(production, manifest)
+        except StorageFailed as fault:
+            if state == "completed":
+                raise
+            get_run_logger().warning("Captions and the page are those of before. %s", fault)
     told = report.headline(manifest.totals)
     get_run_logger().info("%s", told)
     shown = report.run_report(manifest, out=production.order.out)
@@ -241,6 +260,16 @@ async def _report(
         await showing.costs(production)
     if ended:
         await telling.run_ended(production, manifest)
+
+
+async def _accompany(production: Production, manifest: Manifest) -> None:
+    """
+    Make captions and the page to listen of a folder's narrations.
+    """
+    made = [entry.script for entry in manifest.scripts if entry.state == "narrated"]
+    order = production.order
+    with storing():
+        await asyncio.to_thread(companions.of_scripts, order.out, manifest, made=made, language=order.language)
 
 
 async def _afford(production: Production, speech: Speech) -> None:
@@ -294,9 +323,10 @@ async def record_and_master(name: str, production: BookProduction) -> ScriptEntr
 
 async def bind_book(production: BookProduction) -> None:
     """
-    Bind what was mastered, once all of it is.
+    Bind what was mastered, once all of it is, and make what goes with it.
     """
-    await bind(production.order.book.title, production)
+    title = production.order.book.title
+    await read_along(title, production, await bind(title, production))
 
 
 async def record_all(

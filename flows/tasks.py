@@ -19,7 +19,8 @@ from flows import showing
 from flows.narration import reference as references
 from flows.narration import voice as voices
 from flows.narration.audiobook import BookProduction
-from flows.narration.errors import RequestUnread, ServiceUnavailable, VoiceNotReady, VoiceTimeout
+from flows.narration.deliverables import BookFile
+from flows.narration.errors import RequestUnread, ServiceUnavailable, VoiceNotReady, VoiceTimeout, storing
 from flows.narration.manifest import ScriptEntry
 from flows.narration.production import Production
 from flows.narration.reference import Reference
@@ -172,10 +173,22 @@ async def master_chapter(chapter: str, production: BookProduction) -> ScriptEntr
 
 
 @task(name="bind", task_run_name="bind {title}", cache_policy=NO_CACHE, persist_result=False)
-async def bind(title: str, production: BookProduction) -> None:
+async def bind(title: str, production: BookProduction) -> BookFile:
     """
     Bind the mastered chapters of a book into its M4B; not retried: what was encoded is only copied.
     """
-    written = await asyncio.to_thread(production.bind)
+    with storing():
+        written = await asyncio.to_thread(production.bind)
     await showing.deliverables(production, written)
     get_run_logger().info("“%s” is bound: %d files, %.2f hours.", title, len(written.files), written.seconds / 3600)
+    return written
+
+
+@task(name="read-along", task_run_name="read-along {title}", cache_policy=NO_CACHE, persist_result=False)
+async def read_along(title: str, production: BookProduction, written: BookFile) -> None:
+    """
+    Make what goes with a bound book: captions, the EPUB to read along, the page to listen. It costs no request.
+    """
+    with storing():
+        names = await asyncio.to_thread(production.accompany, written)
+    get_run_logger().info("“%s”: open %s to listen.", title, production.order.out / names[-1])

@@ -40,6 +40,7 @@ HOMES = {
     "imageio_ffmpeg": {"narration/ffmpeg/process.py"},
     "lxml": {"narration/books/markup.py"},
     "zipfile": {"narration/books/archive.py"},
+    "pysubs2": {"narration/captions.py"},
 }
 """What comes from outside, and the only modules that may import it."""
 

@@ -95,10 +95,11 @@ def blotted(body: bytes, key: str) -> bytes:
     """
     Return *body* of the same length without *key*: a proxy that answers 200 with what it was sent is kept for a look.
 
-    Sound is searched for the key as it is alone: every other form would take as long as all else that is done with it.
+    Sound, be it in a stream of events, is searched for the key as it is alone: every other form would take as long as all else
+    that is done with it.
     """
     secret = key.encode()
-    if body.startswith(b"RIFF"):
+    if body.startswith((b"RIFF", b"data:")):
         return body.replace(secret, b"*" * len(secret))
     text = body.decode("latin-1")  # gives every byte back as it was
     return _written(key).sub(lambda match: "*" * len(match[0]), text).encode("latin-1")

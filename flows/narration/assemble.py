@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tinytag import TinyTag, TinyTagException
 
 from flows.narration import ffmpeg
+from flows.narration.alignment import Word
 from flows.narration.contour import Contour, Peaks
 from flows.narration.files import replacing
 from flows.narration.segments import Joint
@@ -101,10 +102,13 @@ class Piece:
 class Narration:
     """
     What was made: lengths in samples at `SAMPLE_RATE`, and where each piece's speech begins and ends.
+
+    *words* are those of each piece, in seconds of its take; none where they are not known.
     """
 
     places: tuple[tuple[int, int], ...]
     samples: int
+    words: tuple[Sequence[Word], ...] = ()
     contour: Contour = field(default_factory=Contour, compare=False)
 
     @property
@@ -135,6 +139,7 @@ def assemble(pieces: Sequence[Piece], *, store: TakeStore, sound: Sound, tags: M
     """
     mark = MARK.format(digest=narration_digest(pieces, sound=sound, tags=tags))
     places: list[tuple[int, int]] = []
+    words: list[Sequence[Word]] = []
     peaks = Peaks()
     at = 0
     with (
@@ -154,12 +159,13 @@ def assemble(pieces: Sequence[Piece], *, store: TakeStore, sound: Sound, tags: M
                 peaks.add(block)
                 at += len(block)
             places.append((start, at))
+            words.append(store.words(piece.take) or ())
             pause = sound.pause(piece.joint)
             encoder.write(bytes(2 * pause))
             peaks.silence(pause)
             at += pause
     contour = Contour(peaks=peaks.end(), momentary=encoder.momentary, integrated=encoder.integrated)
-    return Narration(places=tuple(places), samples=at, contour=contour)
+    return Narration(places=tuple(places), samples=at, words=tuple(words), contour=contour)
 
 
 def read_mark(path: Path) -> str | None:

@@ -6,7 +6,7 @@ Chapters come from the book, never from the audio that was made: one that failed
 
 from collections.abc import Sequence
 
-from flows.narration import cost, deliverables, entries, ffmpeg
+from flows.narration import companions, cost, deliverables, entries, ffmpeg
 from flows.narration.assemble import Piece
 from flows.narration.binding import Bound, bind
 from flows.narration.contour import Contour
@@ -26,8 +26,9 @@ from flows.narration.mastering import (
 )
 from flows.narration.mastering.book import Book as Tagged
 from flows.narration.plan import Planned, Reading
-from flows.narration.production import Production, key_by
+from flows.narration.production import Production
 from flows.narration.speech import SAMPLE_RATE, InlineReference, Voice
+from flows.narration.takes import key_by, voice_key
 from flows.narration.unchanged import Made
 
 WORK = ".work"
@@ -55,13 +56,14 @@ class BookProduction(Production):
         order = self.order
         self.voice = entry
         self._host = host
-        self._key_of = key_by(voice, delivery=order.delivery, host=host)
+        self._key_of = key_by(voice_key(voice), delivery=order.delivery, host=host, store=order.store)
         self._studio = self._opened_studio(entry)
         for reading in order.survey.readings:
             if not reading.count:
                 continue
-            pieces = tuple(Piece(take=self._key_of(segment.text), joint=segment.joint) for segment in reading.segments)
             name = reading.script.name
+            keys = order.retakes.keys(name, reading.segments, self._key_of)
+            pieces = tuple(Piece(take=key, joint=segment.joint) for key, segment in zip(keys, reading.segments, strict=True))
             found = standing(self._chapter(name, pieces), self._studio)
             made = self._as_made(reading, found) if found else None
             self._plans[name] = Planned(reading=reading, pieces=pieces, tags={}, narration="", made=made)
@@ -180,6 +182,13 @@ class BookProduction(Production):
         tidy(studio.work, parts)
         deliverables.take_away(order.out, before, written)
         return written
+
+    def accompany(self, written: BookFile) -> list[str]:
+        """
+        Make captions, the read-along book and the page to listen of what is bound, and name them.
+        """
+        contours = {part.file: part.contour for one in self.mastered.values() for part in one.parts}
+        return companions.of_book(self.order, written, contours=contours, cover=self._mine.book.cover)
 
     def _written(self, sample: Mastered | None, bound: Bound) -> BookFile:
         """

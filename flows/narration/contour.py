@@ -6,11 +6,17 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
 from flows.narration.ffmpeg import Samples
+from flows.narration.manifest import Record
 from flows.narration.speech import SAMPLE_RATE
+
+CONTOURS = ".contours"
 
 STEP = SAMPLE_RATE // 10
 """Samples of each step: a tenth of a second, as loudness is told by EBU R 128."""
@@ -67,6 +73,25 @@ class Contour:
         seconds = len(self.peaks) * STEP / SAMPLE_RATE
         loud = "no loudness" if self.integrated is None else f"{self.integrated:.1f} LUFS"
         return f"{int(seconds) // 60}:{int(seconds) % 60:02}, {loud}, peak {self.peak_dbfs:.1f} dBFS"
+
+
+class ContourFile(Record):
+    """
+    `.contours/….json`: how loud a narration is; *narration* is the digest it was made from.
+    """
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    narration: str
+    contour: Contour
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+
+def contour_path(out: Path, script: str) -> Path:
+    """
+    Where in *out* it is written how loud the narration of *script* is.
+    """
+    return out / CONTOURS / f"{script.rpartition('.')[0]}.json"
 
 
 class Peaks:

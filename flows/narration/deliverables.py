@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from flows.narration.alignment import Word
 from flows.narration.binding import Bound
 from flows.narration.files import file_digest
 from flows.narration.manifest import Record, VoiceEntry
@@ -42,6 +43,7 @@ class Place(Record):
 
     *block* is the number of its block in the chapter, *first* and *last* the slice of that block's text. Where the book is
     markup, *href* is the document and *start_node*, *end_node* are text node and offset there, `None` for what was made.
+    *words* are in the file's seconds, where they are known.
     """
 
     text: str
@@ -59,6 +61,7 @@ class Place(Record):
     href: str | None = None
     start_node: tuple[int, int] | None = None
     end_node: tuple[int, int] | None = None
+    words: list[Word] = Field(default_factory=list)
 
 
 class ChapterEntry(Record):
@@ -140,7 +143,8 @@ def places_of(plan: Planned, mastered: Mastered, starts: Sequence[int], origins:
     places: list[Place] = []
     segments = plan.reading.segments
     for part, begin in zip(mastered.parts, starts, strict=True):
-        for at, (start, end) in enumerate(part.places, start=part.first):
+        words = part.words or [[] for _ in part.places]
+        for at, ((start, end), said) in enumerate(zip(part.places, words, strict=True), start=part.first):
             segment = segments[at]
             origin = origins[segment.block] if origins else None
             places.append(
@@ -160,6 +164,7 @@ def places_of(plan: Planned, mastered: Mastered, starts: Sequence[int], origins:
                     href=origin.href if origin else None,
                     start_node=origin.locate(segment.first) if origin else None,
                     end_node=origin.locate(segment.last - 1) if origin else None,
+                    words=said,
                 )
             )
     return places

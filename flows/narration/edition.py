@@ -11,7 +11,7 @@ from pathlib import Path
 
 from natsort import natsorted
 
-from flows.narration import books, cost
+from flows.narration import books, cost, ours, readalong
 from flows.narration.assemble import read_mark
 from flows.narration.books import BookPlan, Origin
 from flows.narration.deliverables import BOOK, BookFile
@@ -190,12 +190,31 @@ def refuse_another_s(order: BookOrder) -> None:
     for name in (*names, f"{SAMPLE}.mp3", m4b_name(order.book)):
         target = order.out / name
         if target.exists() and read_mark(target) is None:
-            raise UsageError(f"{target} was not made here and would be overwritten.", "Move it away, or give another --out.")
+            raise _another_s(target)
+        for beside in (target.with_suffix(suffix) for suffix in ours.CAPTIONS):
+            if beside.exists() and not ours.is_captions(beside):
+                raise _another_s(beside)
+    index, epub = order.out / ours.INDEX, order.out / epub_name(order.book.title)
+    if index.exists() and not ours.is_page(index):
+        raise _another_s(index)
+    if epub.exists() and not readalong.is_ours(epub):
+        raise _another_s(epub)
     folded: dict[str, str] = {}
     for name in names:
         other = folded.setdefault(name.casefold(), name)
         if other is not name:
             raise UsageError(f"Two chapters would be called {name}.", "Give one of them another title in book.toml.")
+
+
+def epub_name(title: str) -> str:
+    """
+    Name the read-along book.
+    """
+    return deliverable_name(f"{title} (read along)", suffix=".epub")
+
+
+def _another_s(target: Path) -> UsageError:
+    return UsageError(f"{target} was not made here and would be overwritten.", "Move it away, or give another --out.")
 
 
 def m4b_name(book: books.Book) -> str:

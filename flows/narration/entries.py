@@ -5,6 +5,7 @@ What is written down of each script of a run: its entry in the manifest, and whe
 from typing import Any
 
 from flows.narration import cost
+from flows.narration.alignment import moved
 from flows.narration.assemble import Narration
 from flows.narration.cost import Tally
 from flows.narration.ending import ENDS
@@ -91,7 +92,10 @@ def segments_file(plan: Planned, made: Narration, *, size: int) -> SegmentsFile:
                 joint=segment.joint.value,
                 start=round(start / SAMPLE_RATE, 4),
                 end=round(end / SAMPLE_RATE, 4),
+                words=moved(words, start / SAMPLE_RATE, within=(start / SAMPLE_RATE, end / SAMPLE_RATE)),
             )
-            for segment, piece, (start, end) in zip(plan.reading.segments, plan.pieces, made.places, strict=True)
+            for segment, piece, (start, end), words in zip(
+                plan.reading.segments, plan.pieces, made.places, made.words or ((),) * len(made.places), strict=True
+            )
         ],
     )

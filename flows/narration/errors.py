@@ -29,6 +29,8 @@ Every error a user can meet: a fact, the next step, and an exit code.
 Prefect pickles what a task raises, so every error keeps its plain arguments: `type(error)(*error.args)` is the same error.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Self
 
@@ -135,6 +137,17 @@ class StorageFailed(ScriptsFailed):
             f"Writing failed: {error.strerror or error} ({error.filename or 'no file named'}).",
             "What is kept is whole. Mend the disk and run the same command again.",
         )
+
+
+@contextmanager
+def storing() -> Iterator[None]:
+    """
+    Tell what the disk refuses in the block as `StorageFailed`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed.by(error) from error
 
 
 class TakeFailed(ScriptsFailed):

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flows.narration.alignment import Word
 from flows.narration.files import replacing
 
 SCHEMA: Literal[1] = 1
@@ -154,7 +155,8 @@ class Manifest(Record):
 
 class SegmentEntry(Record):
     """
-    One segment in `.segments/….json`: its place in the script (*line*), its take, and its seconds in the narration.
+    One segment in `.segments/….json`: its place in the script (*line*), its take, and its seconds in the narration; *words*
+    where their times are known.
     """
 
     line: int
@@ -163,6 +165,7 @@ class SegmentEntry(Record):
     joint: str
     start: float
     end: float
+    words: list[Word] = Field(default_factory=list)
 
 
 class SegmentsFile(Record):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 
-from flows.narration import cost
+from flows.narration import cost, ours
 from flows.narration.assemble import Piece, Sound, narration_digest, read_mark
 from flows.narration.dialect import MOST_BRACKETS, thicket
 from flows.narration.errors import ScriptUnreadable, UsageError
@@ -20,6 +20,7 @@ from flows.narration.files import status
 from flows.narration.manifest import RUN, Manifest, SegmentsFile, segments_name, segments_path
 from flows.narration.marked import markdown
 from flows.narration.prose import Prose, plain
+from flows.narration.retakes import KeyOf, Retakes, key_for
 from flows.narration.scripts import LeftOut, Script, clean_text, find_scripts, read_bytes
 from flows.narration.segments import Cutting, Joint, Segment, cut
 from flows.narration.takes import TakeStore
@@ -27,6 +28,8 @@ from flows.narration.unchanged import Made, Memory, look, program
 
 LONGEST_NAME = 255
 """Bytes that a file's name may have on common file systems."""
+
+NO_RETAKES = Retakes()
 
 LONGEST_PATH = 4095
 """Bytes that a whole path may have on Linux."""
@@ -106,11 +109,15 @@ def survey(scripts: Path, *, out: Path, sound: Sound, cutting: Cutting, encoding
     memory = Memory.read(out, cutting=_cutting(cutting, encoding=encoding))
     listing = find_scripts(scripts, out=out, suffix=f".{sound.format}", sorted_before=memory.made)
     _refuse_another_s(out / RUN, ours=Manifest.is_ours)
+    _refuse_another_s(out / ours.INDEX, ours=ours.is_page)
     _refuse_paths(listing.scripts, out=out)
     for script in listing.scripts:
         known = memory.made.get(script.name)
         if known is None or look(out, script.audio) != known.audio:
-            _refuse_another_s(out / script.audio, ours=lambda path: read_mark(path) is not None)
+            audio = out / script.audio
+            _refuse_another_s(audio, ours=lambda path: read_mark(path) is not None)
+            for suffix in ours.CAPTIONS:
+                _refuse_another_s(audio.with_suffix(suffix), ours=ours.is_captions)
     tracks: dict[str, int] = {}
     readings = []
     for script in listing.scripts:
@@ -233,14 +240,16 @@ def _cut(script: Script, data: bytes, *, cutting: Cutting, encoding: str | None)
     return Text(title=prose.title or script.path.stem, notes=notes, segments=pieces.segments)
 
 
-def making(root: Path, *, sound: Sound, artist: str, key_of: Callable[[str], str]) -> str:
+def making(root: Path, *, sound: Sound, artist: str, key_of: KeyOf, retakes: Retakes = NO_RETAKES) -> str:
     """
     Digest (SHA-256, hex) of all that decides, with a script and its track, what a narration is made from.
 
     What shapes a take besides its text shows in the key of the take of no text.
     """
     pieces = [Piece(take=key_of(""), joint=joint) for joint in Joint]
-    return narration_digest(pieces, sound=sound, tags={"artist": artist, "album": root.resolve().name})
+    return narration_digest(
+        pieces, sound=sound, tags={"artist": artist, "album": root.resolve().name, "retakes": retakes.digest}
+    )
 
 
 def _markdown(text: str, script: Script) -> Prose:
@@ -252,16 +261,19 @@ def _markdown(text: str, script: Script) -> Prose:
     return markdown(text)
 
 
-def planned(survey: Survey, *, out: Path, sound: Sound, artist: str, key_of: Callable[[str], str]) -> Iterator[Planned]:
+def planned(
+    survey: Survey, *, out: Path, sound: Sound, artist: str, key_of: KeyOf, retakes: Retakes = NO_RETAKES
+) -> Iterator[Planned]:
     """
-    Name the takes of each script with *key_of* (text as sent to take key), and see whether its narration is there already.
+    Name the takes of each script with *key_of*, and see whether its narration is there already.
     """
-    as_before = survey.memory.making == making(survey.root, sound=sound, artist=artist, key_of=key_of)
+    as_before = survey.memory.making == making(survey.root, sound=sound, artist=artist, key_of=key_of, retakes=retakes)
     for reading in survey.readings:
         if as_before and reading.known and _looks_as_before(out, reading.script, reading.known):
             yield Planned(reading=reading, pieces=(), tags={}, narration=reading.known.narration, made=reading.known)
             continue
-        pieces = tuple(Piece(take=key_of(segment.text), joint=segment.joint) for segment in reading.segments)
+        keys = retakes.keys(reading.script.name, reading.segments, key_of)
+        pieces = tuple(Piece(take=key, joint=segment.joint) for key, segment in zip(keys, reading.segments, strict=True))
         tags = {
             "title": reading.title,
             "track": str(reading.track),
@@ -331,16 +343,27 @@ class Estimate:
 
 
 def estimate(
-    survey: Survey, *, model: str, speed: float, store: TakeStore | None, key_of: Callable[[str], str] | None
+    survey: Survey,
+    *,
+    model: str,
+    speed: float,
+    store: TakeStore | None,
+    key_of: KeyOf | None,
+    retakes: Retakes = NO_RETAKES,
 ) -> Estimate:
     """
     Add up what is to be sent: every distinct segment once, less those with a take in *store*.
     """
-    distinct = {segment.text for reading in survey.readings for segment in reading.segments}
-    size = sum(map(cost.billed_bytes, distinct))
+    distinct = {
+        (segment.text, number)
+        for reading in survey.readings
+        for segment, number in zip(reading.segments, retakes.numbers(reading.script.name, reading.segments), strict=True)
+    }
+    size = sum(cost.billed_bytes(text) for text, _ in distinct)
     covered = None
     if store is not None and key_of is not None:
-        covered = sum(cost.billed_bytes(text) for text in distinct if store.find(key_of(text)) is not None)
+        held = (text for text, number in distinct if store.find(key_for(text, number, key_of)) is not None)
+        covered = sum(map(cost.billed_bytes, held))
     spoken = sum(reading.size for reading in survey.readings)
     return Estimate(
         characters=sum(len(segment.text) for reading in survey.readings for segment in reading.segments),

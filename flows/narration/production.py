@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from flows.narration import cost, entries
 from flows.narration.assemble import Sound, assemble
-from flows.narration.contour import Contour
+from flows.narration.contour import Contour, ContourFile, contour_path
 from flows.narration.cost import Tally
 from flows.narration.ending import located
 from flows.narration.errors import Interrupted, MoneyError, NarrateError, StorageFailed, TakeFailed
@@ -33,8 +33,9 @@ from flows.narration.manifest import (
 )
 from flows.narration.plan import Estimate, Planned, Survey, as_made, estimate, making, planned
 from flows.narration.recorder import Recorder
+from flows.narration.retakes import Retakes
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
-from flows.narration.takes import TakeDamaged, TakeStore, take_key, voice_key
+from flows.narration.takes import TakeDamaged, TakeStore, key_by, voice_key
 from flows.narration.unchanged import Made, Memory, look
 from flows.narration.window import Wanted
 
@@ -59,6 +60,8 @@ class Order:
     patience: Patience
     budget_usd: float | None = None
     approve_above_usd: float | None = None
+    retakes: Retakes = field(default_factory=Retakes)
+    language: str = "en"
 
 
 @dataclass(frozen=True)
@@ -137,10 +140,11 @@ class Production:
         """
         self.voice = entry
         self._host = host
-        self._key_of = key_by(voice, delivery=self.order.delivery, host=host)
+        self._key_of = key_by(voice_key(voice), delivery=self.order.delivery, host=host, store=self.order.store)
         survey, sound = self.order.survey, self.order.sound
-        self._making = making(survey.root, sound=sound, artist=entry.title, key_of=self._key_of)
-        plans = planned(survey, out=self.order.out, sound=sound, artist=entry.title, key_of=self._key_of)
+        retakes, artist = self.order.retakes, entry.title
+        self._making = making(survey.root, sound=sound, artist=artist, key_of=self._key_of, retakes=retakes)
+        plans = planned(survey, out=self.order.out, sound=sound, artist=artist, key_of=self._key_of, retakes=retakes)
         self._plans = {plan.reading.script.name: plan for plan in plans if plan.reading.count}
         for name, plan in self._plans.items():
             if plan.made is not None:
@@ -154,7 +158,14 @@ class Production:
         """
         delivery = self.order.delivery
         left = replace(self.order.survey, readings=tuple(plan.reading for plan in self._plans.values() if plan.made is None))
-        need = estimate(left, model=delivery.model, speed=delivery.speed, store=self.order.store, key_of=self._key_of)
+        need = estimate(
+            left,
+            model=delivery.model,
+            speed=delivery.speed,
+            store=self.order.store,
+            key_of=self._key_of,
+            retakes=self.order.retakes,
+        )
         self._expected_usd = need.usd
         return need
 
@@ -321,6 +332,7 @@ class Production:
         target = out / script.audio
         made = assemble(plan.pieces, store=self.order.store, sound=self.order.sound, tags=plan.tags, target=target)
         self._contours[script.name] = made.contour
+        ContourFile(narration=plan.narration, contour=made.contour).write(contour_path(out, script.name))
         audio = look(out, script.audio)
         written = entries.segments_file(plan, made, size=target.stat().st_size)
         written.write(segments_path(out, script.name))
@@ -365,14 +377,6 @@ class Production:
             memory = Memory(cutting=before.cutting, making=self._making, made=made)
             if memory != before:
                 memory.write(self.order.out)
-
-
-def key_by(voice: Voice | InlineReference, *, delivery: Delivery, host: str) -> Callable[[str], str]:
-    """
-    Return what names takes: text as sent to the key of its take.
-    """
-    name = voice_key(voice)
-    return lambda text: take_key(text, voice=name, delivery=delivery, host=host)
 
 
 def _now() -> str:

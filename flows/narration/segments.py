@@ -102,7 +102,7 @@ _SPOKEN = re.compile(r"[^\W_]")
 _LETTER = re.compile(r"[^\W\d_]")
 _PHONEMES = r"<\|phoneme_start\|>[^<>|\[\]]{1,200}<\|phoneme_end\|>"
 _MARKUP = re.compile(rf"{_PHONEMES}|\[[^\[\]]*\]|<\|[^<>|\[\]]*\|>|[\[\]]|<\||\|>")
-_CUE = re.compile(rf"{_PHONEMES}|\[[^<>|\[\]]{{1,60}}\]")
+CUE = re.compile(rf"{_PHONEMES}|\[[^<>|\[\]]{{1,60}}\]")
 _BRACKET = re.compile(r"<\||\|>|[\[\]]")
 # What stays with the character before it although it is no mark: joiners, vowels of Thai and Lao, Hangul's parts, skin
 # tones, tags; with the one behind it: the joiner, vowels of Thai and Lao that are written first, and viramas.
@@ -203,6 +203,14 @@ def cut(prose: Prose, *, cutting: Cutting) -> Cut:
     return Cut(tuple(segments), tuple(notes))
 
 
+def sentences(text: str, *, language: str) -> list[tuple[int, int]]:
+    """
+    Return the sentences of a segment's text as slices that meet; brackets that it was sent with are cues.
+    """
+    sendable = _sendable(Block(BlockKind.PARAGRAPH, text, 1), Cutting(cues=True, segment_bytes=5000))
+    return list(_sentences(sendable, language))
+
+
 def _sendable(block: Block, cutting: Cutting) -> _Sendable:
     """
     Send brackets as parentheses: the voice would take what is between them for a cue, and not speak it.
@@ -242,7 +250,7 @@ def _is_cue(markup: re.Match[str], block: Block, nested: list[tuple[int, int]], 
     first, last = markup.span()
     outer = bisect_left(nested, (first,)) - 1
     return (
-        bool(_CUE.fullmatch(markup[0]) and _LETTER.search(markup[0]))
+        bool(CUE.fullmatch(markup[0]) and _LETTER.search(markup[0]))
         and 2 * len(markup[0].encode()) <= limit
         and block.line_at(first) == block.line_at(last - 1)
         and not (outer >= 0 and last < nested[outer][1])
@@ -328,7 +336,7 @@ def _parts(text: str, at: int) -> bool:
     Tell whether a sentence may end before *at*: after white space, or in a script that uses none; never within 3.5.
     """
     before = text[at - 1]
-    return before.isspace() or ((before in _FULL_STOPS or runs_on(before) or runs_on(text[at])) and _seam(text, at, 0))
+    return before.isspace() or ((before in _FULL_STOPS or runs_on(before) or runs_on(text[at])) and seam(text, at, 0))
 
 
 def _breaths(sendable: _Sendable, first: int, last: int, limit: int) -> Iterator[tuple[int, int, Joint]]:
@@ -357,19 +365,19 @@ def _breath(sendable: _Sendable, first: int, head: int, last: int, even: float) 
     for low, high in ((near, far), (first + 1, head)):
         for place in _BREATHS:
             found = (match.end() for match in place.finditer(text, low - 1, high + _CONJUNCTION))
-            fit = [at for at in found if low <= at <= high and not sendable.in_cue(at) and _seam(text, at, first)]
+            fit = [at for at in found if low <= at <= high and not sendable.in_cue(at) and seam(text, at, first)]
             if fit:
                 return min(fit, key=lambda at: abs(at - first - even))
     centre = first + max(1, round(even))
     for step in range(head - first):
         for at in (centre - step, centre + step):
-            if first < at <= head and not sendable.in_cue(at) and _seam(text, at, first):
+            if first < at <= head and not sendable.in_cue(at) and seam(text, at, first):
                 return at
-    behind = (at for at in range(head + 1, last) if not sendable.in_cue(at) and _seam(text, at, first))
+    behind = (at for at in range(head + 1, last) if not sendable.in_cue(at) and seam(text, at, first))
     return next(behind, last)
 
 
-def _seam(text: str, at: int, first: int) -> bool:
+def seam(text: str, at: int, first: int) -> bool:
     """
     Tell whether a reader sees two characters around *at*, and not one; flags are paired from *first*.
     """

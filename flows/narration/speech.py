@@ -17,23 +17,18 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-import aiohttp
 import httpx
+import ormsgpack
 from fishaudio import AsyncFishAudio, ReferenceAudio, TTSConfig
-from fishaudio.types import Prosody
+from fishaudio.types import Prosody, TTSRequest
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.narration import answer
+from flows.narration import answer, refusal
 from flows.narration.errors import (
     KeyRefused,
-    MoneyError,
     NarrateError,
-    RateLimited,
     RequestRefused,
     RequestUnread,
-    ServiceAway,
-    ServiceUnavailable,
-    UsageError,
     VoiceFailed,
     VoiceNotFound,
 )
@@ -50,6 +45,9 @@ PAGE = 100
 
 PAGES = 10
 """Pages read of one listing: the API shows about its first 1,000 entries."""
+
+TIMESTAMPS = "/v1/tts/stream/with-timestamp"
+"""Speech with the times of its words: of the API, and not of the SDK."""
 
 MANAGEMENT_SECONDS = 60
 """Total deadline of a request that is not speech; creating a voice was reported to take about 6 s."""
@@ -83,6 +81,11 @@ class Delivery(BaseModel):
         title="Write out numbers",
         default=True,
         description="Let the service write out numbers and dates (English and Chinese) before it speaks.",
+    )
+    timing: Literal["sentence", "word"] = Field(
+        default="sentence",
+        description="word: each take comes with the times of its words, which captions and the page to listen go by, and which "
+        "show that none was left out; takes that were recorded without are recorded anew.",
     )
 
 
@@ -232,6 +235,28 @@ class Speech:
             answer.require_end(_last_response.get())
             return answer.blotted(bytes(wav), self._key)
 
+    async def speak_timed(self, text: str, *, voice: Voice | InlineReference, delivery: Delivery, deadline: float) -> bytes:
+        """
+        The same with the times of the words: an event stream's bytes, which `flows.narration.alignment` reads.
+
+        Asked for as the SDK asks for speech, with the same parameters; it has no call for this.
+        """
+        config = _config(voice, delivery)
+        asked = TTSRequest(text=text, **{name: getattr(config, name) for name in TTSRequest.model_fields if name != "text"})
+        async with self._asking("speaking", deadline=deadline):
+            response = await self._http.post(
+                TIMESTAMPS,
+                content=ormsgpack.packb(asked.model_dump(exclude_none=True)),
+                headers={
+                    "authorization": f"Bearer {self._key}",
+                    "content-type": "application/msgpack",
+                    "model": delivery.model,
+                },
+            )
+            response.raise_for_status()
+            answer.require_end(response)
+            return answer.blotted(response.content, self._key)
+
     async def _remember(self, response: httpx.Response) -> None:
         """
         Keep the response of this task's request (with its body where it tells of an error), and the limit it tells.
@@ -257,7 +282,7 @@ class Speech:
             raise
         except Exception as error:
             # Without its cause: the SDK's errors hold the answer as it came, which may repeat the key, or half of it.
-            raise _translated(error, doing, self._key) from None
+            raise refusal.translated(error, _last_response.get(), doing=doing, key=self._key) from None
         finally:
             _last_response.set(None)  # tasks that are begun from here would keep it, megabytes of sound, as long as they live
 
@@ -332,55 +357,3 @@ def _voice(raw: dict[str, Any]) -> Voice:
         visibility=raw.get("visibility") or "",
         created_at=raw.get("created_at") or "",
     )
-
-
-def _translated(error: Exception, doing: str, key: str) -> NarrateError:
-    """
-    Make our error of what the service said, or of what kept it from answering.
-    """
-    response = _last_response.get()
-    if response is not None and not response.is_success:
-        return _from_status(response, doing)
-    said = answer.without_key(str(error), key)
-    # The transport tells a connection that breaks under a request as one that was never made: its cause knows better.
-    cause = error.__cause__ if isinstance(error, httpx.TransportError) else error
-    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return ServiceAway(f"While {doing}: no connection to the service ({said}).", billed=False)
-    if isinstance(error, TimeoutError):
-        return ServiceUnavailable(f"While {doing}: no complete answer within the deadline.")
-    if isinstance(error, answer.AnswerTooLong):
-        return ServiceUnavailable(f"While {doing}: {said}, at {answer.MOST_ANSWER_BYTES // 1_000_000} MB it was given up.")
-    if isinstance(error, httpx.TransportError) or isinstance(cause, aiohttp.ClientError):
-        return ServiceUnavailable(f"While {doing}: the connection broke ({type(cause or error).__name__}: {said}).")
-    if response is not None:
-        return ServiceUnavailable(f"While {doing}: the answer is not what the API documents ({type(error).__name__}).")
-    return RequestRefused(f"While {doing}: the request cannot be made ({type(error).__name__}: {said}).")
-
-
-def _from_status(response: httpx.Response, doing: str) -> NarrateError:
-    status, said = response.status_code, answer.message(response)
-    fact = f"While {doing}: the service answered {status} ({said})."
-    # A voice that is another account's is answered with 403 when looked at, and with 400 when spoken with.
-    about_a_voice = "/model/" in response.request.url.path
-    if "reference not found" in said.lower() or (status in (403, 404) and about_a_voice):
-        return VoiceNotFound(fact, "`narrate voices list` shows the account's voices.")
-    match status:
-        case 401 | 403:
-            return KeyRefused(fact, "Check the key (FISH_API_KEY, or that of --credentials), and that it may do this.")
-        case 402:
-            return MoneyError(fact, "Top up the API wallet at https://fish.audio/app/developers, then run again.")
-        case 404:
-            return UsageError(fact, "Check FISH_BASE_URL: there seems to be no such API.")
-        case 429:
-            return RateLimited(fact, retry_after=answer.retry_after(response), billed=False)
-        case 408 | 425:
-            return ServiceUnavailable(fact)
-        case 422:
-            return RequestUnread(fact, "Run the same command again; if it says so again, the text may be the cause.")
-        case 502 | 504:  # said by what stands before the service, which may have done the work
-            return ServiceAway(fact, retry_after=answer.retry_after(response))
-        case 503:
-            return ServiceAway(fact, retry_after=answer.retry_after(response), billed=False)
-        case _ if status >= 500:
-            return ServiceUnavailable(fact, retry_after=answer.retry_after(response), billed=False)
-    return RequestRefused(fact, "Another attempt would be refused as well.")

@@ -8,7 +8,7 @@ carries the SHA-256 of its samples, which every reading checks: a take with a fl
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,10 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import soundfile
+from pydantic import TypeAdapter, ValidationError
 
 from flows.narration import ffmpeg
+from flows.narration.alignment import Word
 from flows.narration.errors import NarrateError, UsageError
 from flows.narration.files import replacing
 from flows.narration.judge import Heard, Samples
@@ -25,6 +27,9 @@ from flows.narration.speech import SAMPLE_RATE, Delivery, InlineReference, Voice
 
 SCHEMA = 1
 """Raised when what is sent for the same parameters changes: every take is then recorded anew."""
+
+TIMED = "-words"
+"""What the key of a take ends with that has the times of its words beside it."""
 
 REFUSED = ".refused"
 """Folder in the store for answers that are no sound takes."""
@@ -35,6 +40,9 @@ MOST_REFUSED_BYTES = 2_000_000
 
 BLOCK = SAMPLE_RATE * 2
 """Samples read at once."""
+
+
+_WORDS = TypeAdapter(list[Word])
 
 
 class TakeDamaged(NarrateError):
@@ -79,10 +87,37 @@ def take_key(text: str, *, voice: str, delivery: Delivery, host: str, retake: in
     """
     Digest (SHA-256, hex) of everything that shapes a take of *text*: neither the script's name nor its place in it.
 
-    *host* is the API's, so that a stand-in's take never ships as a real one.
+    *host* is the API's, so that a stand-in's take never ships as a real one. A take that has the times of its words is another
+    one: its key ends with `TIMED`, and tells so how it is asked for.
     """
-    shape = {"schema": SCHEMA, "text": text, "voice": voice, "host": host, "retake": retake, **delivery.model_dump()}
-    return hashlib.sha256(json.dumps(shape, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    spoken = delivery.model_dump(exclude={"timing"})
+    shape = {"schema": SCHEMA, "text": text, "voice": voice, "host": host, "retake": retake, **spoken}
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return f"{digest}{TIMED}" if delivery.timing == "word" else digest
+
+
+def key_by(voice: str, *, delivery: Delivery, host: str, store: "TakeStore") -> Callable[..., str]:
+    """
+    Return what names the takes of a *voice* (by `voice_key`): text as sent to the key of its take.
+
+    Where nobody asks for the times of words, a take in *store* that has them does as well: it is paid for.
+    """
+    timed = delivery.model_copy(update={"timing": "word"})
+
+    def key_of(text: str, retake: int = 0) -> str:
+        with_words = take_key(text, voice=voice, delivery=timed, host=host, retake=retake)
+        if delivery.timing == "word" or (text and store.holds(with_words)):
+            return with_words
+        return with_words.removesuffix(TIMED)
+
+    return key_of
+
+
+def is_timed(key: str) -> bool:
+    """
+    Say whether the take *key* has the times of its words.
+    """
+    return key.endswith(TIMED)
 
 
 def local_folder(uri: str) -> Path:
@@ -109,15 +144,37 @@ class TakeStore:
         """
         Return the take if it is there; its samples are checked when they are read.
         """
+        if is_timed(key) and self.words(key) is None:
+            return None
         try:
             return Take(key=key, samples=soundfile.info(self._path(key)).frames)
         except soundfile.LibsndfileError:
             return None
 
-    def keep(self, key: str, heard: Heard) -> Take:
+    def holds(self, key: str) -> bool:
         """
-        Store what was heard, at `SAMPLE_RATE` whatever rate it came at.
+        Say, without opening it, whether there is a take by that name.
         """
+        return self._path(key).is_file()
+
+    def words(self, key: str) -> list[Word] | None:
+        """
+        Return the words of a take, in its seconds; `None` where they are not known.
+        """
+        if not is_timed(key):
+            return None
+        try:
+            return _WORDS.validate_json(self._path(key).with_suffix(".json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def keep(self, key: str, heard: Heard, *, words: Sequence[Word] | None = None) -> Take:
+        """
+        Store what was heard, at `SAMPLE_RATE` whatever rate it came at, and before that when its *words* are.
+        """
+        if words is not None:
+            with replacing(self._path(key).with_suffix(".json")) as temporary:
+                temporary.write_bytes(_WORDS.dump_json(list(words)))
         samples = heard.samples
         if heard.sample_rate != SAMPLE_RATE:
             samples = ffmpeg.resample(samples, source_rate=heard.sample_rate, target_rate=SAMPLE_RATE)
@@ -164,6 +221,8 @@ class TakeStore:
         Remove a take that turned out to be damaged.
         """
         self._path(key).unlink(missing_ok=True)
+        if is_timed(key):
+            self._path(key).with_suffix(".json").unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.flac"
@@ -173,7 +232,16 @@ def _suffix(answer: bytes) -> str:
     """
     Name what an answer seems to be, so that it opens with a click.
     """
-    marks = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff": ".mp3", b"{": ".json", b"<": ".html"}
+    marks = {
+        b"RIFF": ".wav",
+        b"fLaC": ".flac",
+        b"OggS": ".ogg",
+        b"ID3": ".mp3",
+        b"\xff": ".mp3",
+        b"{": ".json",
+        b"data:": ".txt",
+        b"<": ".html",
+    }
     return next((suffix for mark, suffix in marks.items() if answer.lstrip().startswith(mark)), ".bin")
 
 

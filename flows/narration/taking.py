@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from flows.narration import cost
+from flows.narration import alignment, cost
 from flows.narration.errors import NarrateError, ServiceUnavailable, StorageFailed
 from flows.narration.judge import BadTake, judge
 from flows.narration.ledger import Account, Entry, Ledger, Outcome
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
-from flows.narration.takes import Take, TakeStore
+from flows.narration.takes import Take, TakeStore, is_timed
 from flows.narration.turns import Turns
 
 Made = TypeVar("Made")
@@ -106,7 +106,8 @@ class Taking:
             raise NotSent("The run was stopped.")
         self._numbers[request] = number
         try:
-            return await self._speech.speak(request.text, voice=self._voice, delivery=self._delivery, deadline=self._deadline)
+            speak = self._speech.speak_timed if is_timed(request.key) else self._speech.speak
+            return await speak(request.text, voice=self._voice, delivery=self._delivery, deadline=self._deadline)
         except asyncio.CancelledError:
             self._settle(request, Outcome.UNKNOWN, "given up by the run")
             raise
@@ -117,16 +118,16 @@ class Taking:
             self._settle(request, Outcome.REFUSED, error.fact)
             raise
 
-    async def keep(self, request: Request, wav: bytes) -> Take:
+    async def keep(self, request: Request, answer: bytes) -> Take:
         """
         Judge the answer to *request* and keep it; `BadTake` where it is no sound take. It is billed, whatever comes of it.
         """
         try:
             await self._turns.mine()
-            take = await self._in_thread(lambda: self._judged(request, wav))
+            take = await self._in_thread(lambda: self._judged(request, answer))
         except BadTake as error:
             self._settle(request, Outcome.RETAKEN, error.fact)
-            aside = await self._in_thread(lambda: self._store.set_aside(request.key, wav))
+            aside = await self._in_thread(lambda: self._store.set_aside(request.key, alignment.sound_of(answer)))
             raise BadTake(f"{error.fact} The answer is kept in {aside} in the take store.") from error
         except BaseException as error:
             self._settle(request, Outcome.RETAKEN, f"not kept ({type(error).__name__})")
@@ -134,10 +135,14 @@ class Taking:
         self._settle(request, Outcome.TAKEN)
         return take
 
-    def _judged(self, request: Request, wav: bytes) -> Take:
-        delivery = self._delivery
-        heard = judge(wav, text=request.text, speed=delivery.speed)
-        return self._store.keep(request.key, heard)
+    def _judged(self, request: Request, answer: bytes) -> Take:
+        speed = self._delivery.speed
+        if not is_timed(request.key):
+            return self._store.keep(request.key, judge(answer, text=request.text, speed=speed))
+        wav, told = alignment.unpack(answer)
+        heard = judge(wav, text=request.text, speed=speed)
+        words = alignment.located(request.text, told, seconds=heard.seconds)
+        return self._store.keep(request.key, heard, words=words)
 
     async def _in_thread(self, work: Callable[[], Made]) -> Made:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

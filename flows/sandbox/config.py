@@ -25,6 +25,7 @@ FaultKind = Literal[
     "short",
     "long",
     "clip",
+    "swallow",
     "lost",
 ]
 FAULTS: Mapping[FaultKind, str] = {
@@ -43,10 +44,11 @@ FAULTS: Mapping[FaultKind, str] = {
     "short": "0.1 s of sound",
     "long": "ten times the sound",
     "clip": "full-scale noise",
+    "swallow": "speech without its last two words; their times are missing as well",
     "lost": "POST /model makes the voice, then the connection is reset",
 }
 """What each kind of fault is."""
-SPEECH_ONLY = frozenset({"truncate", "drip", "tiny", "flac", "silence", "short", "long", "clip"})
+SPEECH_ONLY = frozenset({"truncate", "drip", "tiny", "flac", "silence", "short", "long", "clip", "swallow"})
 
 
 class KnobRefused(ValueError):

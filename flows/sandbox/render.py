@@ -4,7 +4,7 @@ From an order to sound: which voice reads which part of the text, by which reade
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,14 @@ class Part:
     text: str
     tone: float
     samples: Sequence[bytes]
+
+
+def swallowed(part: Part) -> Part:
+    """
+    Leave out the last two words of *part*, as a model does that ends too early; one word at least stays.
+    """
+    words = part.text.split()
+    return replace(part, text=" ".join(words[: max(1, len(words) - 2)]))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from flows.sandbox.encode import MEDIA
 from flows.sandbox.errors import Refused, Unparsable
 from flows.sandbox.faults import Cut, answer, drip
 from flows.sandbox.journal import Entry, plain
-from flows.sandbox.render import Part, Sound, cast, render
+from flows.sandbox.render import Part, Sound, cast, render, swallowed
 from flows.sandbox.wallet import billed_model, price
 from flows.sandbox.world import Call, World
 
@@ -112,6 +112,8 @@ def note(entry: Entry, parameters: Mapping[str, Any], header: str | None, model:
 
 
 async def _answer(world: World, call: Call, order: Order, parts: list[Part], fault: Fault | None) -> Response:
+    if fault and fault.kind == "swallow":
+        parts = [*parts[:-1], swallowed(parts[-1])]
     captioned = call.entry.path == CAPTIONED
     parts = captions.chunked(parts, order) if captioned else parts
     take = call.entry.number if world.knobs.vary else 0

@@ -85,7 +85,7 @@ def test_a_narration_is_its_takes_and_pauses_in_order(store: TakeStore, tmp_path
     for piece, pause in zip(PIECES, pauses, strict=True):
         starts.append((at, at + LENGTHS[piece.take]))
         at += LENGTHS[piece.take] + pause
-    assert Narration(places=tuple(starts), samples=speech + sum(pauses)) == made
+    assert Narration(places=tuple(starts), samples=speech + sum(pauses), words=((),) * len(PIECES)) == made
     assert speech == made.speech_samples
     assert made.samples <= len(samples) <= made.samples + PADDING[format]
     assert [HERTZ[piece.take] for piece in PIECES] == [_pitch(samples[start:end]) for start, end in made.places]

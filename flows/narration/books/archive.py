@@ -3,9 +3,11 @@ A zip file as a book's folder: read entry by entry, with bounds, and never writt
 """
 
 import posixpath
+import shutil
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from flows.narration.errors import UsageError
@@ -89,6 +91,54 @@ class Archive:
             raise UsageError(f"{where} unpacks to more than {limit:,} bytes.", _REDO)
         self.unpacked += len(data)
         return data
+
+    @property
+    def comment(self) -> str:
+        """
+        What is said of the file at its end.
+        """
+        return self.zip.comment.decode("utf-8", "replace")
+
+
+class Packing:
+    """
+    A book's zip file in the making at *path*: its mimetype comes first, and is not packed. To be used in a `with` block.
+    """
+
+    def __init__(self, path: Path, *, mimetype: str, comment: str) -> None:
+        self.zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+        self.zip.comment = comment.encode()
+        self.zip.writestr(_dated("mimetype"), mimetype, zipfile.ZIP_STORED)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.zip.close()
+
+    def add(self, name: str, data: bytes) -> None:
+        """
+        Add an entry.
+        """
+        self.zip.writestr(_dated(name), data, zipfile.ZIP_DEFLATED)
+
+    def add_file(self, name: str, path: Path) -> None:
+        """
+        Add a file that would not get smaller, never holding all of it.
+        """
+        info = _dated(name)
+        info.file_size = path.stat().st_size
+        with path.open("rb") as file, self.zip.open(info, "w") as entry:
+            shutil.copyfileobj(file, entry, 1_000_000)
+
+
+def _dated(name: str) -> zipfile.ZipInfo:
+    """
+    Return an entry without a date of its own, so that the same book becomes the same file.
+    """
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o644 << 16
+    return info
 
 
 def _name(info: zipfile.ZipInfo) -> str:

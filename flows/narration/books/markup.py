@@ -32,12 +32,12 @@ _DECLARED = re.compile(
     rb"""<\?xml[^>]{0,200}?\bencoding\s*=\s*["']([\w.:-]+)|<meta[^>]{0,200}?\bcharset\s*=\s*["']?\s*([\w.:-]+)""", re.I
 )
 _PROLOGUE = re.compile(r"\A\s*<\?xml.*?\?>", re.DOTALL)
-_DOCTYPE = re.compile(
+DOCTYPE = re.compile(
     r"""<!DOCTYPE(?:[^\[\]<>"']|"[^"]*"|'[^']*')*(?:\[(?:"[^"]*"|'[^']*'|<!--.*?-->|[^\]"'])*\]\s*)?>""", re.DOTALL | re.I
 )
 _ENTITY = re.compile(r"&([A-Za-z][\w.]*);")
 _XML_ENTITIES = {"amp", "lt", "gt", "quot", "apos"}
-_BAD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
+BAD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*)((?:\s+[^\s"'<>/=]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))?)*)\s*/>""")
 _TAG = re.compile(r"<!--.*?-->|<(script|style|title)\b.*?</\1\s*>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
@@ -70,9 +70,9 @@ def parse(data: bytes, name: str, warnings: list[str]) -> Element:
     Parse a document of a book; `UsageError` where text would get lost, `Unparsable` where there is no element in it at all.
     """
     text = decode(data, warnings, name)
-    if len(_BAD.findall(text)) > len(text) / 200 + 4:
+    if len(BAD.findall(text)) > len(text) / 200 + 4:
         raise Unparsable(f"{name} is no text.", "Take it out of the book's spine.")
-    text = _DOCTYPE.sub("", _PROLOGUE.sub("", _BAD.sub(" ", text).removeprefix("\ufeff")), count=1)
+    text = DOCTYPE.sub("", _PROLOGUE.sub("", BAD.sub(" ", text).removeprefix("\ufeff")), count=1)
     text = _ENTITY.sub(_entity, text)
     try:
         return _xml(text, recover=False)
@@ -91,8 +91,8 @@ def parse_package(data: bytes, name: str, warnings: list[str]) -> Element:
     """
     Parse a file about the book (container, package, NCX), mending what can be mended.
     """
-    text = _BAD.sub(" ", decode(data, warnings, name))
-    text = _ENTITY.sub(_entity, _DOCTYPE.sub("", _PROLOGUE.sub("", text.removeprefix("\ufeff")), count=1))
+    text = BAD.sub(" ", decode(data, warnings, name))
+    text = _ENTITY.sub(_entity, DOCTYPE.sub("", _PROLOGUE.sub("", text.removeprefix("\ufeff")), count=1))
     try:
         return _xml(text, recover=False)
     except (etree.XMLSyntaxError, ValueError):
@@ -104,6 +104,17 @@ def parse_package(data: bytes, name: str, warnings: list[str]) -> Element:
     if root is None:
         raise UsageError(f"{name} is no XML.", "Convert the book anew.")
     return root
+
+
+def serialized(root: Element) -> str:
+    """
+    Write a document as it was read, well-formed; its elements and texts are numbered as before.
+    """
+    if local(root) == "html" and not root.get("xmlns") and not str(root.tag).startswith("{"):
+        root.set("xmlns", "http://www.w3.org/1999/xhtml")
+    return '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE html>\n' + etree.tostring(
+        root, encoding="unicode", with_tail=False
+    )
 
 
 def local(element: Element) -> str:

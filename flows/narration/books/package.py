@@ -22,7 +22,7 @@ _PICTURES = {
     "webp": "image/webp",
     "svg": "image/svg+xml",
 }
-_MIMETYPE = "application/epub+zip"
+MIMETYPE = "application/epub+zip"
 _FONTS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 """How fonts are obfuscated, which is no lock."""
 
@@ -68,7 +68,7 @@ def read_package(archive: Archive) -> Package:
     Read the package; what is missing becomes a warning, `UsageError` where there is no book in it.
     """
     _check_mimetype(archive)
-    place = _package_place(archive)
+    place = package_place(archive)
     root = parse_package(archive.read(place), place, archive.warnings)
     package = Package()
     _metadata(root, package)
@@ -104,11 +104,11 @@ def _check_mimetype(archive: Archive) -> None:
         archive.warnings.append("The book has no mimetype; it was read nevertheless.")
     elif archive.first != "mimetype":
         archive.warnings.append("The book's mimetype is not its first entry; it was read nevertheless.")
-    elif archive.read(name).strip() != _MIMETYPE.encode():
-        archive.warnings.append(f"The book's mimetype is not {_MIMETYPE}; it was read nevertheless.")
+    elif archive.read(name).strip() != MIMETYPE.encode():
+        archive.warnings.append(f"The book's mimetype is not {MIMETYPE}; it was read nevertheless.")
 
 
-def _package_place(archive: Archive) -> str:
+def package_place(archive: Archive) -> str:
     """
     Return the entry that describes the book.
     """

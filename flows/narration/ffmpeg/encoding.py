@@ -120,6 +120,13 @@ def running(arguments: tuple[str, ...], *targets: Path, seconds: float = FINISH_
             process.wait()
 
 
+def _finite(level: float) -> float:
+    """
+    Give silence a number: the meter says that it has none.
+    """
+    return level if math.isfinite(level) else NO_PEAK
+
+
 def _read_loudness(heard: IO[bytes], made: Encoder) -> None:
     """
     Read what the meter printed, a line at a time: an hour of sound is four megabytes of it.
@@ -128,7 +135,7 @@ def _read_loudness(heard: IO[bytes], made: Encoder) -> None:
     for line in heard:
         name, _, value = line.strip().partition(b"=")
         if name == b"lavfi.r128.M":
-            made.momentary.append(float(value))
+            made.momentary.append(_finite(float(value)))
         elif name == b"lavfi.r128.I":
             made.integrated = float(value) if float(value) > _NO_LOUDNESS else None
         elif name in (b"lavfi.r128.true_peak", b"lavfi.r128.sample_peak"):

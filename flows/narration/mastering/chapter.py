@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from flows.narration import ffmpeg
+from flows.narration.alignment import Word
 from flows.narration.assemble import MARK, Piece
 from flows.narration.contour import Contour
 from flows.narration.errors import MasteringFailed, NarrateError
@@ -40,7 +41,8 @@ class Part(Record):
 
     *levels* were measured of the MP3, and *aac_loudness* (LUFS) and *aac_peak* (dB) of the AAC.
 
-    *places* is where each piece's speech begins and ends in the MP3; *first* and *last* are the pieces that it holds.
+    *places* is where each piece's speech begins and ends in the MP3, *words* (seconds) where its words are heard, where that is
+    known; *first* and *last* are the pieces that it holds.
     """
 
     schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
@@ -57,6 +59,7 @@ class Part(Record):
     first: int
     last: int
     places: list[tuple[int, int]]
+    words: list[list[Word]] = Field(default_factory=list)
     levels: Levels
     aac_loudness: float | None
     aac_peak: float
@@ -205,6 +208,7 @@ def _encoded(
             frames=count_frames(aac),
             samples=made.reel.samples,
             places=made.reel.places(),
+            words=made.reel.words(),
             levels=made.levels,
             aac_loudness=None if made.aac.integrated is None else round(made.aac.integrated, 2),
             aac_peak=round(made.aac_peak, 2),

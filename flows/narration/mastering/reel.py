@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.narration import ffmpeg
+from flows.narration.alignment import Word, moved
 from flows.narration.assemble import Piece, Sound
 from flows.narration.errors import Interrupted, MasteringFailed
 from flows.narration.ffmpeg import Chain, Samples
@@ -63,6 +64,17 @@ class Reel:
             end = at + speech - (self.skip if place == 0 else 0) - (self.drop if place == last else 0)
             found.append((at, end))
             at = end + pause
+        return found
+
+    def words(self) -> list[list[Word]]:
+        """
+        The words of each piece, in seconds, as far as they are known.
+        """
+        found = []
+        for place, (piece, (start, end)) in enumerate(zip(self.pieces, self.places(), strict=True)):
+            begin = start - (self.skip if place == 0 else 0)
+            within = start / SAMPLE_RATE, end / SAMPLE_RATE
+            found.append(moved(self.store.words(piece.take) or (), begin / SAMPLE_RATE, within=within))
         return found
 
     @property

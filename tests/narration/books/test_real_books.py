@@ -16,9 +16,9 @@ from flows.narration.books import Book, read_book
 from flows.narration.books.markup import Element, numbered, parse, text_node
 from flows.narration.prose import BlockKind
 
-BOOKS = Path(os.environ.get("BOOKS", "books"))
+BOOKS = os.environ.get("BOOKS", "")
 """
-Where the books are; they belong to others, so they are not kept here: BOOKS names a folder with them.
+The folder in which the books are; they belong to others, so they are not kept here.
 """
 
 XHTML = {"h": "http://www.w3.org/1999/xhtml", "e": "http://www.idpf.org/2007/ops"}
@@ -98,10 +98,17 @@ def book(name: str) -> Book:
     """
     Read one of them.
     """
-    path = BOOKS / f"{name}.epub"
-    if not path.exists():
-        pytest.skip(f"{path} is not there; BOOKS names another folder")
-    return read_book(path)
+    return read_book(epub(name))
+
+
+def epub(name: str) -> Path:
+    """
+    Return where one of them is; without it the test is skipped.
+    """
+    path = Path(BOOKS) / f"{name}.epub"
+    if not BOOKS or not path.exists():
+        pytest.skip(f"{name}.epub is not there; BOOKS names the folder")
+    return path
 
 
 def bare(text: str) -> str:
@@ -115,7 +122,7 @@ def otherwise_extracted(name: str) -> str:
     """
     Extract the text of a book's kept documents without any of our own code.
     """
-    with zipfile.ZipFile(BOOKS / f"{name}.epub") as archive:
+    with zipfile.ZipFile(epub(name)) as archive:
         package = next(entry for entry in archive.namelist() if entry.endswith(".opf"))
         root = etree.fromstring(archive.read(package))
         hrefs = {item.get("id"): item.get("href") for item in root.iter("{*}item")}
@@ -180,7 +187,7 @@ def test_every_letter_that_the_book_has_is_found_there_again(name: str) -> None:
     """
     read = book(name)
     documents: dict[str, list[Element]] = {}
-    with zipfile.ZipFile(BOOKS / f"{name}.epub") as archive:
+    with zipfile.ZipFile(epub(name)) as archive:
         for chapter in (read.chapters[0], read.chapters[-1]):
             for block, origin in zip(chapter.prose.blocks, chapter.origins, strict=True):
                 if origin is None or block.kind is BlockKind.SCENE_BREAK:
