@@ -365,19 +365,23 @@ def test_an_unusable_reference_ends_with_4(narrate: Narrate, sandbox: Sandbox, b
 
 
 @pytest.mark.parametrize(
-    ("training", "code", "told"),
-    [("failed", 4, "failed to train"), (["dreaming"], 4, "dreaming"), ("never", 5, "--training-timeout")],
+    ("training", "patience", "code", "told"),
+    [
+        ("failed", "60", 4, "failed to train"),
+        (["dreaming"], "60", 4, "dreaming"),
+        ("never", "0.5", 5, "--training-timeout"),
+    ],
     ids=["failed", "unknown state", "timeout"],
 )
 def test_a_voice_that_does_not_get_ready(
-    narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path, training: Any, code: int, told: str
+    narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path, training: Any, patience: str, code: int, told: str
 ) -> None:
     """
     Failed and unknown states end with 4 at once, a timeout with 5; nothing is spoken, and the error names the voice.
     """
     sandbox.config(training=training)
 
-    done = narrate("run", book, "--reference", clip, "--out", "out", NARRATE_TRAINING_TIMEOUT="0.5", **QUICK)
+    done = narrate("run", book, "--reference", clip, "--out", "out", NARRATE_TRAINING_TIMEOUT=patience, **QUICK)
 
     [voice] = sandbox.voices()
     _refused(done, code, told, voice["_id"])
