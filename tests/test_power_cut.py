@@ -85,7 +85,8 @@ def test_the_order_in_which_a_run_writes(narrate: Narrate, sandbox: Sandbox, cli
     takes = {name for name in names if name.endswith(".flac")}
     assert (2, 2) == (len(requests), len(takes))
     others = {name for name in names - takes if not name.startswith(".voice")}
-    assert {"one.wav", ".segments/one.json", "run.json", ".unchanged.json"} == others
+    records = {f"{folder}/one.json" for folder in (".segments", ".sentences", ".contours")}
+    assert others == {"one.wav", "one.vtt", "one.srt", "index.html", "run.json", ".asked.json", ".unchanged.json", *records}
     # The second is entered before the first has its answer, so that one commit may hold both.
     assert wal in told[: requests[0]]
     for place in renames:
