@@ -147,4 +147,4 @@ def events(api: str, run_id: str, *, name: str, count: int = 1) -> list[dict[str
         found: list[dict[str, Any]] = ask("POST", f"{api}/events/filter", json=ours).raise_for_status().json()["events"]
         return found if len(found) >= count else None
 
-    return wait_for(look, what=f"{count} events {name}…", seconds=30)
+    return wait_for(look, what=f"{count} events {name}…", seconds=90)

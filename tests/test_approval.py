@@ -98,7 +98,7 @@ def test_a_person_says_yes_once(office: Deployed, sandbox: Sandbox, prefect_api:
     before = office.run(run_id)["run_count"]
     again = {"type": "SCHEDULED", "name": "AwaitingRetry"}
     ask("POST", f"{prefect_api}/flow_runs/{run_id}/set_state", json={"state": again, "force": True}).raise_for_status()
-    wait_for(lambda: office.run(run_id)["run_count"] > before or None, what="the retry", seconds=60)
+    wait_for(lambda: office.run(run_id)["run_count"] > before or None, what="the retry", seconds=180)
     assert "COMPLETED" == office.ended(run_id)["state_type"], office.log.read_text()
     assert 2 == len(sandbox.spoken())
     [wanted] = events(prefect_api, run_id, name="narrate.approval.wanted")
@@ -167,7 +167,7 @@ def test_nobody_answers(narrate: Narrate, office: Deployed, sandbox: Sandbox, pr
         return message if message and "Nobody said yes or no" in message else None
 
     try:
-        wait_for(told, what="the sentence", seconds=60)
+        wait_for(told, what="the sentence", seconds=180)
         assert "FAILED" == office.run(run_id)["state_type"]
         assert [] == sandbox.spoken()
     finally:
