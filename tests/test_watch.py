@@ -57,7 +57,7 @@ class _Watch:
         """
         self._process.send_signal(signal.SIGINT)
         try:
-            return self._process.wait(timeout=20)
+            return self._process.wait(timeout=60)
         finally:
             self._reader.join(timeout=5)
             if self._process.poll() is None:
