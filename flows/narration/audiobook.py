@@ -4,19 +4,21 @@ One run over one book: its chapters are the scripts, and mastered files and an M
 Chapters come from the book, never from the audio that was made: one that failed leaves the book unbound.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from flows.narration import companions, cost, deliverables, entries, ffmpeg
 from flows.narration.assemble import Piece
 from flows.narration.binding import Bound, bind
 from flows.narration.contour import Contour
-from flows.narration.deliverables import BOOK, BookFile, ChapterEntry, FileEntry
+from flows.narration.deliverables import BookFile, ChapterEntry, FileEntry
 from flows.narration.edition import SAMPLE, BookOrder, m4b_name
-from flows.narration.errors import UsageError
+from flows.narration.errors import MasteringFailed, TakeFailed, UsageError
 from flows.narration.files import replacing
-from flows.narration.manifest import ScriptEntry, VoiceEntry
+from flows.narration.manifest import BOOK, ScriptEntry, VoiceEntry
 from flows.narration.mastering import (
     Chapter,
+    Lengths,
     Mastered,
     Studio,
     cut_sample,
@@ -28,7 +30,7 @@ from flows.narration.mastering.book import Book as Tagged
 from flows.narration.plan import Planned, Reading
 from flows.narration.production import Production
 from flows.narration.speech import SAMPLE_RATE, InlineReference, Voice
-from flows.narration.takes import key_by, voice_key
+from flows.narration.takes import TakeDamaged, key_by, voice_key
 from flows.narration.unchanged import Made
 
 WORK = ".work"
@@ -42,12 +44,14 @@ class BookProduction(Production):
 
     order: BookOrder
 
-    def __init__(self, order: BookOrder, *, run_id: str | None = None) -> None:
-        super().__init__(order, run_id=run_id)
+    def __init__(self, order: BookOrder, *, run_id: str | None = None, remember: Callable[[], None] = lambda: None) -> None:
+        super().__init__(order, run_id=run_id, remember=remember)
         self.mastered: dict[str, Mastered] = {}
         self.bound: Bound | None = None
         self._spoken = {one.name: one for one in order.spoken}
         self._studio: Studio | None = None
+        self._sampled: str | None = None
+        self._wanted: Sequence[str] = ()
 
     def plan(self, *, voice: Voice | InlineReference, entry: VoiceEntry, host: str) -> list[str]:
         """
@@ -58,6 +62,7 @@ class BookProduction(Production):
         self._host = host
         self._key_of = key_by(voice_key(voice), delivery=order.delivery, host=host, store=order.store)
         self._studio = self._opened_studio(entry)
+        self._sampled = self._chosen()
         for reading in order.survey.readings:
             if not reading.count:
                 continue
@@ -65,12 +70,22 @@ class BookProduction(Production):
             keys = order.retakes.keys(name, reading.segments, self._key_of)
             pieces = tuple(Piece(take=key, joint=segment.joint) for key, segment in zip(keys, reading.segments, strict=True))
             found = standing(self._chapter(name, pieces), self._studio)
+            if found and name == self._sampled:
+                self._wanted = self._lacking(found, pieces)
+                if not all(map(order.store.covers, self._wanted)):
+                    found = None
             made = self._as_made(reading, found) if found else None
             self._plans[name] = Planned(reading=reading, pieces=pieces, tags={}, narration="", made=made)
             if found and made:
                 self.mastered[name] = found
                 self.entries[name] = self._with_audio(entries.unchanged(reading, made), found)
         return [name for name, plan in self._plans.items() if plan.made is None]
+
+    async def bring(self) -> None:
+        """
+        Have the takes of a sample that is to be cut from a chapter that is there: nothing else brings them.
+        """
+        await self.order.store.bring(self._wanted)
 
     async def finish_script(self, name: str) -> ScriptEntry:
         """
@@ -239,22 +254,71 @@ class BookProduction(Production):
             left_out=[{"name": left.name, "reason": left.reason} for left in self.order.survey.left_out],
         )
 
-    def _sample(self) -> Mastered | None:
+    def _chosen(self) -> str | None:
         """
-        Make the retail sample, from the chapter that the plan names or else the first.
+        Name the chapter that the retail sample is cut from: the one that the plan names, or else the first.
         """
         wanted = self.order.plan.sample
         if wanted is False:
             return None
-        chapters = [one for one in self.order.spoken if one.number is not None and one.name in self._plans]
+        spoken = {reading.script.name for reading in self.order.survey.readings if reading.count}
+        chapters = [one for one in self.order.spoken if one.number is not None and one.name in spoken]
         one = next((one for one in chapters if wanted.chapter in (None, one.source)), None)
         if one is None:
             raise UsageError(f"The sample's chapter {wanted.chapter} is not in the book.", "--outline lists the chapters.")
-        pieces = self._plans[one.name].pieces
-        places = [place for part in self.mastered[one.name].parts for place in part.places]
+        return one.name
+
+    def _cut(self, found: Mastered, pieces: Sequence[Piece]) -> Chapter:
+        """
+        Cut the retail sample from its chapter, *found* as it is made of *pieces*; no take has to be there for that.
+        """
+        wanted = self.order.plan.sample
+        if wanted is False:
+            raise RuntimeError("no sample is wanted")
+        places = [place for part in found.parts for place in part.places]
         first = next((at for at, (start, _) in enumerate(places) if start >= wanted.start * 60 * SAMPLE_RATE), 0)
-        cut_out = cut_sample(pieces[first:], store=self.order.store, sound=self.order.sound, seconds=wanted.minutes * 60)
-        return master(Chapter(title=SAMPLE, pieces=cut_out), self._mine)
+        lengths = Lengths.heard(pieces[first:], places[first:], sound=self.order.sound)
+        return Chapter(title=SAMPLE, pieces=cut_sample(pieces[first:], lengths=lengths, seconds=wanted.minutes * 60))
+
+    def _lacking(self, found: Mastered, pieces: Sequence[Piece]) -> Sequence[str]:
+        """
+        Name the takes that the sample of a chapter is still to be made of: none where it is there.
+        """
+        try:
+            sample = self._cut(found, pieces)
+        except MasteringFailed:  # which ends the run where the sample is made, when all that can be made is
+            return ()
+        return () if standing(sample, self._mine) else [piece.take for piece in sample.pieces]
+
+    def _sample(self) -> Mastered | None:
+        """
+        Make the retail sample; a take of it that is damaged is forgotten, so that the next run records it anew.
+        """
+        if self._sampled is None:
+            return None
+        sample = self._cut(self.mastered[self._sampled], self._plans[self._sampled].pieces)
+        try:
+            return standing(sample, self._mine) or master(sample, self._mine)
+        except TakeDamaged as damaged:
+            if self._mended(sample.pieces):
+                return master(sample, self._mine)
+            raise TakeFailed(
+                f"The sample cannot be made. {damaged.fact}", "Run again: what is damaged is then recorded anew."
+            ) from damaged
+
+    def _mended(self, pieces: Sequence[Piece]) -> bool:
+        """
+        Forget takes that are damaged, and say whether all are there all the same: object storage may have sound ones.
+        """
+        store, keys = self.order.store, {piece.take for piece in pieces}
+        for key in keys:
+            with suppress(TakeDamaged):
+                for _ in store.read(key):
+                    pass
+                if store.find(key):
+                    continue
+            store.discard(key)
+        return all(map(store.find, keys))
 
     def _remember(self) -> None:
         """

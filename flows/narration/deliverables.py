@@ -12,13 +12,12 @@ from pydantic import ConfigDict, Field
 from flows.narration.alignment import Word
 from flows.narration.binding import Bound
 from flows.narration.files import file_digest
+from flows.narration.links import Links
 from flows.narration.manifest import Record, VoiceEntry
 from flows.narration.mastering import LevelProfile, Levels, Mastered
 from flows.narration.plan import Planned
-from flows.narration.report import counted, escaped
+from flows.narration.report import counted, escaped, linked
 from flows.narration.speech import SAMPLE_RATE
-
-BOOK = "book.json"
 
 Role = Literal["chapter", "credits", "sample", "audiobook"]
 
@@ -207,7 +206,7 @@ def levels_table(entries: Sequence[FileEntry], profile: LevelProfile) -> str:
     return "\n".join(lines) + "\n"
 
 
-def deliverables_table(written: BookFile, folder: Path) -> str:
+def deliverables_table(written: BookFile, folder: Path, links: Links | None = None) -> str:
     """
     Show as Markdown what there is to listen to, and where.
     """
@@ -219,5 +218,6 @@ def deliverables_table(written: BookFile, folder: Path) -> str:
         "| file | what | minutes | MB |",
         "|---|---|--:|--:|",
     ]
-    lines += [f"| {escaped(one.file)} | {one.role} | {one.seconds / 60:.1f} | {one.size / 1e6:.1f} |" for one in written.files]
+    shown = {one.file: linked(one.file, links.to(folder / one.file) if links else None) for one in written.files}
+    lines += [f"| {shown[one.file]} | {one.role} | {one.seconds / 60:.1f} | {one.size / 1e6:.1f} |" for one in written.files]
     return "\n".join(lines) + "\n"

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from natsort import natsorted
-
 from flows.narration import books, cost, ours, readalong
 from flows.narration.assemble import read_mark
 from flows.narration.books import BookPlan, Origin
-from flows.narration.deliverables import BOOK, BookFile
+from flows.narration.catalogue import books_among, refuse_left_out
+from flows.narration.deliverables import BookFile
 from flows.narration.errors import UsageError
+from flows.narration.manifest import BOOK
 from flows.narration.mastering import (
     LevelProfile,
     deliverable_name,
@@ -27,6 +27,7 @@ from flows.narration.prose import Prose, plain
 from flows.narration.report import counted, escaped
 from flows.narration.scripts import LeftOut, Script
 from flows.narration.segments import Cutting, cut
+from flows.narration.suffixes import WHOLE
 from flows.narration.unchanged import Memory
 
 PLAN = "book.toml"
@@ -103,7 +104,7 @@ def plan_file(source: Path) -> Path:
     """
     if source.is_dir():
         return source / PLAN
-    others = [path for path in source.parent.glob("*") if path.suffix.lower() in (".epub", ".docx") and path != source]
+    others = [path for path in source.parent.glob("*") if path.suffix.lower() in WHOLE and path != source]
     return source.with_suffix(".toml") if others else source.parent / PLAN
 
 
@@ -122,8 +123,12 @@ def books_in(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    found = [one for one in path.iterdir() if one.suffix.lower() in (".epub", ".docx") and not one.name.startswith(".")]
-    return natsorted(found, key=lambda one: one.name) or [path]
+    inside = {one.name: one for one in path.iterdir()}
+    books = [path / name for name in books_among(inside)]
+    if books:
+        folders = [one for one in inside.values() if one.is_dir() and not one.name.startswith(".")]
+        refuse_left_out(str(path), inside, {one.name: [within.name for within in one.iterdir()] for one in folders})
+    return books or [path]
 
 
 def folder_of(book: books.Book, out: Path) -> Path:

@@ -4,7 +4,8 @@ Every error a user can meet: a fact, the next step, and an exit code.
     NarrateError
     ├── UsageError             2   the command or its input is wrong; nothing was sent
     │   ├── ScriptUnreadable   2   a script cannot be read as text
-    │   └── LedgerUnusable     2   the ledger cannot be read, so nothing may be spent
+    │   ├── LedgerUnusable     2   the ledger cannot be read, so nothing may be spent
+    │   └── StorageAway        2   a place that is to be read cannot be reached
     ├── ScriptsFailed          3   some scripts failed; the others are done and kept
     │   ├── StorageFailed      3   what was paid for could not be written to disk
     │   ├── TakeFailed         3   one segment has no sound take
@@ -113,6 +114,33 @@ class LedgerUnusable(UsageError):
         Say that nothing was ever entered there.
         """
         return cls(f"There is no ledger at {path}.", "Name the take store with --takes, or the output folder with --out.")
+
+
+class StorageAway(UsageError):
+    """
+    A place that is to be read cannot be reached, in object storage or on a disk; what is there is not known.
+    """
+
+    @classmethod
+    def by(cls, place: str, error: OSError) -> Self:
+        """
+        Say what the storage or the system said of *place*.
+        """
+        return cls(
+            f"{place} cannot be reached: {error.strerror or error}.",
+            "Check the network, AWS_ENDPOINT_URL and the credentials.",
+        )
+
+
+@contextmanager
+def reaching(place: str) -> Iterator[None]:
+    """
+    Tell what is refused in the block, which reads from *place*, as `StorageAway`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageAway.by(place, error) from error
 
 
 class ScriptsFailed(NarrateError):

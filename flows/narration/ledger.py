@@ -10,7 +10,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +26,9 @@ FILE = "ledger.sqlite"
 SCHEMA = 1
 """The database's `user_version`."""
 
+LEFT = "the run ended before it was settled"
+"""Why a request was settled by another than the run that sent it."""
+
 BUSY_SECONDS = 30.0
 """How long another process's commit is waited for."""
 
@@ -39,6 +42,11 @@ CREATE TABLE IF NOT EXISTS request (
 ) WITHOUT ROWID
 """
 _ENTER = "INSERT INTO request VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'sent', NULL)"
+_SAID = ("run", "number", "sent", "host", "voice", "model", "script", "line", "take", "attempt", "bytes", "usd")
+_INHERIT = (
+    f"INSERT OR IGNORE INTO request ({', '.join(_SAID)}, settled, outcome, reason) "  # noqa: S608  # none of it is a user's
+    f"VALUES ({', '.join('?' * (len(_SAID) + 3))})"
+)
 _WITHDRAW = "DELETE FROM request WHERE run = ? AND number = ?"
 _SETTLE = "UPDATE request SET settled = ?, outcome = ?, reason = ? WHERE run = ? AND number = ?"
 
@@ -129,14 +137,26 @@ class Ledger:
         await self._loop.run_in_executor(None, self._writer.join)
         self._connection.close()
 
-    async def enter(self, entry: Entry) -> int:
+    def count_from(self, number: int) -> None:
+        """
+        Let the requests to come have higher numbers than *number*.
+        """
+        self._last = max(self._last, number)
+
+    def number(self) -> int:
+        """
+        Return the number of the next request.
+        """
+        self._last += 1
+        return self._last
+
+    async def enter(self, entry: Entry, *, number: int | None = None) -> int:
         """
         Write down a request about to be sent; when this returns it is on the disk. Return its number.
         """
-        self._last += 1
+        number = self.number() if number is None else number
         run, host, voice, model = self._account
-        values = (run, self._last, _now(), host, voice, model, *_values(entry))
-        number = self._last
+        values = (run, number, _now(), host, voice, model, *_values(entry))
         try:
             await self._put(_ENTER, values)
         except asyncio.CancelledError:
@@ -155,6 +175,19 @@ class Ledger:
         Write down what became of a request; the future tells when it is on the disk, or what kept it from it.
         """
         return self._put(_SETTLE, (_now(), outcome.value, reason, self._account.run, number))
+
+    def inherit(self, said: Mapping[str, Any], outcome: Outcome) -> "asyncio.Future[None]":
+        """
+        Write down what became of another run's request, of which it *said* all that it entered.
+        """
+        return self._put(_INHERIT, (*(said.get(name) for name in _SAID), _now(), outcome.value, LEFT))
+
+    def said(self, number: int, entry: Entry) -> dict[str, Any]:
+        """
+        Tell all that is entered for the request *number*, for `inherit`.
+        """
+        run, host, voice, model = self._account
+        return dict(zip(_SAID, (run, number, _now(), host, voice, model, *_values(entry)), strict=True))
 
     def _put(self, sql: str, values: Sequence[Any]) -> "asyncio.Future[None]":
         done: asyncio.Future[None] = self._loop.create_future()
@@ -197,8 +230,7 @@ class Ledger:
         """
         Settle what earlier runs left, as far as it can be told now.
         """
-        reason = "the run ended before it was settled"
-        rows = [(_now(), outcome.value, reason, entry.run, entry.number) for entry, outcome in outcomes]
+        rows = [(_now(), outcome.value, LEFT, entry.run, entry.number) for entry, outcome in outcomes]
         try:
             with self._connection:
                 self._connection.executemany(_SETTLE, rows)
@@ -227,6 +259,48 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise LedgerUnusable.by(str(path), str(error)) from error
     return connection
+
+
+def settle_left(path: Path, became: Callable[[str], Outcome]) -> None:
+    """
+    Settle what a run that died left unsettled in the ledger at *path*, by what *became* of each take.
+    """
+    try:
+        with closing(connect(path)) as connection, connection:
+            left = connection.execute("SELECT run, number, take FROM request WHERE outcome = 'sent'").fetchall()
+            rows = [(_now(), became(take).value, LEFT, run, number) for run, number, take in left]
+            connection.executemany(_SETTLE, rows)
+    except sqlite3.Error as error:
+        raise LedgerUnusable.by(str(path), str(error)) from error
+
+
+_RANKS = (
+    "settled IS NULL",
+    f"settled IS NOT NULL AND run = ? AND reason IS '{LEFT}'",
+    "settled IS NOT NULL AND run != ?",
+    f"settled IS NOT NULL AND run = ? AND reason IS NOT '{LEFT}'",
+)
+
+
+def merge(files: Iterable[Path], folder: Path) -> None:
+    """
+    Make the ledger in *folder* of those in *files*, each written by one run: what a run says of its own counts for more than
+    what another settled for it as it took over, that more than what was found after its death (the take may be there because it
+    was paid for again), and that more than a request left unsettled.
+    """
+    files = [*files]
+    with closing(connect(folder / FILE)) as target, target:
+        for rank in _RANKS:
+            for path in files:
+                try:
+                    with closing(connect(path, readonly=True)) as source:
+                        own = source.execute("SELECT run FROM request WHERE instr(?, '-' || run || '-') LIMIT 1", (path.stem,))
+                        found = own.fetchone()
+                        run = [found[0] if found else ""] * rank.count("?")
+                        rows = source.execute(f"SELECT * FROM request WHERE {rank}", run)  # noqa: S608  # one of the four
+                        target.executemany(f"INSERT OR REPLACE INTO request VALUES ({', '.join('?' * 15)})", rows)  # noqa: S608
+                except sqlite3.Error as error:
+                    raise LedgerUnusable.by(str(path), str(error)) from error
 
 
 def _tell(waiting: Iterable["asyncio.Future[None]"], fault: OSError | None) -> None:
@@ -263,6 +337,35 @@ _SUMS = {
     "usd": f"round(sum(iif(outcome IN ({_BILLED}), usd, 0.0)), 6)",
     "usd_unknown": f"round(sum(iif(outcome IN ({_UNKNOWN}), usd, 0.0)), 6)",
 }
+
+
+def last_runs(folder: Path, *, most: int) -> list[tuple[str, str, float]]:
+    """
+    List the newest *most* runs that sent anything, the oldest first: flow run id, when (UTC, ISO 8601), and USD paid.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise LedgerUnusable.missing(str(path))
+    query = f"SELECT run, min(sent) AS began, {_SUMS['usd']} FROM request GROUP BY run ORDER BY began DESC LIMIT ?"  # noqa: S608  # none of it is a user's
+    with closing(connect(path, readonly=True)) as connection:
+        try:
+            return connection.execute(query, (most,)).fetchall()[::-1]
+        except sqlite3.Error as error:
+            raise LedgerUnusable.by(str(path), str(error)) from error
+
+
+def spent_by(run: str, folder: Path) -> float:
+    """
+    Sum the USD that a run was billed, or may have been, by the ledger in *folder*; 0 where it has none.
+    """
+    if not (folder / FILE).is_file():
+        return 0.0
+    sums = f"SELECT {_SUMS['usd']} + {_SUMS['usd_unknown']} FROM request WHERE run = ?"  # noqa: S608  # none of it is a user's
+    with closing(connect(folder / FILE, readonly=True)) as connection:
+        try:
+            return connection.execute(sums, (run,)).fetchone()[0] or 0.0
+        except sqlite3.Error as error:
+            raise LedgerUnusable.by(str(folder / FILE), str(error)) from error
 
 
 def summed(folder: Path, *, by: Sequence[str], since: str | None = None, until: str | None = None) -> list[dict[str, Any]]:

@@ -11,11 +11,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flows.narration import cost
 from flows.narration.alignment import Word
 from flows.narration.files import replacing
 
 SCHEMA: Literal[1] = 1
 RUN = "run.json"
+BOOK = "book.json"
 SEGMENTS = ".segments"
 
 State = Literal["narrated", "unchanged", "empty", "failed", "pending"]
@@ -117,6 +119,12 @@ class Totals(Record):
         for name in ("seconds", "usd"):
             sums[name] = round(sum(getattr(entry, name) for entry in entries), 6)
         return cls(**sums)
+
+    def usd_at_most(self, *, model: str) -> float:
+        """
+        Price all that was, or may have been, billed of *model*: what a budget counts.
+        """
+        return cost.usd(self.bytes_billed + self.bytes_unknown, model=model)
 
 
 class Manifest(Record):

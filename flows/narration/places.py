@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.narration import captions
-from flows.narration.deliverables import BOOK, BookFile, ChapterEntry
+from flows.narration.deliverables import BookFile, ChapterEntry
 from flows.narration.errors import UsageError
-from flows.narration.manifest import RUN, Manifest, SegmentsFile, segments_path
+from flows.narration.manifest import BOOK, RUN, Manifest, SegmentsFile, segments_path
 from flows.narration.timing import SENTENCES, Sentence, SentencesFile
 
 

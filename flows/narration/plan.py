@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from flows.narration import cost, ours
 from flows.narration.assemble import Piece, Sound, narration_digest, read_mark
 from flows.narration.dialect import MOST_BRACKETS, thicket
-from flows.narration.errors import ScriptUnreadable, UsageError
+from flows.narration.errors import ScriptUnreadable, UsageError, reaching
 from flows.narration.files import status
 from flows.narration.manifest import RUN, Manifest, SegmentsFile, segments_name, segments_path
 from flows.narration.marked import markdown
@@ -353,6 +353,8 @@ def estimate(
 ) -> Estimate:
     """
     Add up what is to be sent: every distinct segment once, less those with a take in *store*.
+
+    Raises `StorageAway` where nobody can tell which takes are there.
     """
     distinct = {
         (segment.text, number)
@@ -362,7 +364,8 @@ def estimate(
     size = sum(cost.billed_bytes(text) for text, _ in distinct)
     covered = None
     if store is not None and key_of is not None:
-        held = (text for text, number in distinct if store.find(key_for(text, number, key_of)) is not None)
+        with reaching(store.where):
+            held = [text for text, number in distinct if store.covers(key_for(text, number, key_of))]
         covered = sum(map(cost.billed_bytes, held))
     spoken = sum(reading.size for reading in survey.readings)
     return Estimate(

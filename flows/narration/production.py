@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from flows.narration import cost, entries
+from flows.narration import budget, cost, entries
 from flows.narration.assemble import Sound, assemble
 from flows.narration.contour import Contour, ContourFile, contour_path
 from flows.narration.cost import Tally
 from flows.narration.ending import located
-from flows.narration.errors import Interrupted, MoneyError, NarrateError, StorageFailed, TakeFailed
+from flows.narration.errors import Interrupted, NarrateError, StorageFailed, TakeFailed, storing
 from flows.narration.ledger import Account
 from flows.narration.limiter import Patience
+from flows.narration.links import Links
 from flows.narration.manifest import (
     RUN,
     Manifest,
@@ -31,9 +32,11 @@ from flows.narration.manifest import (
     segments_name,
     segments_path,
 )
+from flows.narration.mirror import Mirror
 from flows.narration.plan import Estimate, Planned, Survey, as_made, estimate, making, planned
 from flows.narration.recorder import Recorder
 from flows.narration.retakes import Retakes
+from flows.narration.slots import Slots
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import TakeDamaged, TakeStore, key_by, voice_key
 from flows.narration.unchanged import Made, Memory, look
@@ -60,21 +63,26 @@ class Order:
     patience: Patience
     budget_usd: float | None = None
     approve_above_usd: float | None = None
+    account_limit: str | None = None
     retakes: Retakes = field(default_factory=Retakes)
     language: str = "en"
+    mirror: Mirror | None = None
+    links: Links | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
     """
-    How far a run is: of the scripts that had to be made, their segments, *minutes* of speech at hand, USD paid, and what it is
-    likely to cost in the end.
+    How far a run is: of the scripts that had to be made, their segments (done is had or failed), *minutes* of speech at hand,
+    USD paid, and what it is likely to cost in the end.
     """
 
     scripts: int
     scripts_done: int
+    scripts_failed: int
     segments: int
     segments_done: int
+    segments_failed: int
     minutes: float
     usd: float
     usd_expected: float
@@ -83,10 +91,12 @@ class Progress:
 class Production:
     """
     A run in progress. Entries exist for every script from the start, so that a manifest can be written at any end.
+
+    *remember* leaves in OUT what was asked for, once nothing speaks against it any more.
     """
 
-    def __init__(self, order: Order, *, run_id: str | None = None) -> None:
-        self.order = order
+    def __init__(self, order: Order, *, run_id: str | None = None, remember: Callable[[], None] = lambda: None) -> None:
+        self.order, self.remember = order, remember
         self.run_id = run_id
         self.started = _now()
         self.voice: VoiceEntry | None = None
@@ -126,9 +136,11 @@ class Production:
         usd = cost.usd(recorder.tally.bytes_billed, model=self.order.delivery.model) if recorder else 0.0
         return Progress(
             scripts=len(waiting),
-            scripts_done=sum(self.entries[reading.script.name].state in ("narrated", "failed") for reading in waiting),
+            scripts_done=sum(self.entries[reading.script.name].state == "narrated" for reading in waiting),
+            scripts_failed=sum(self.entries[reading.script.name].state == "failed" for reading in waiting),
             segments=sum(reading.count for reading in waiting),
             segments_done=recorder.segments_done if recorder else 0,
+            segments_failed=recorder.segments_failed if recorder else 0,
             minutes=recorder.seconds_done / 60 if recorder else 0.0,
             usd=usd,
             usd_expected=max(usd, self._expected_usd),
@@ -152,6 +164,11 @@ class Production:
                 self.entries[name] = entries.unchanged(plan.reading, plan.made)
         return [name for name, plan in self._plans.items() if plan.made is None]
 
+    async def bring(self) -> None:
+        """
+        Have the takes that are needed besides those of the scripts that have to be made: none.
+        """
+
     def estimate(self) -> Estimate:
         """
         Say what is still to be sent for this order, by the takes there are.
@@ -173,20 +190,16 @@ class Production:
         """
         Raise `MoneyError` before anything is sent if the budget, or the *credit_usd* that is known, does not cover the *need*.
         """
-        for have, name in ((self.order.budget_usd, "--budget"), (credit_usd, "the account's API credit")):
-            if have is not None and need.usd > have:
-                raise MoneyError(
-                    f"This run needs about {need.usd:.4f} USD, but {name} is {have:.4f} USD: {need.usd - have:.4f} USD short.",
-                    "Nothing was sent. Raise it, or narrate fewer scripts.",
-                )
+        budget.refuse_short(need.usd, budget_usd=self.order.budget_usd, left_usd=self._budget_left(), credit_usd=credit_usd)
 
-    def recorder(self, *, speech: Speech, voice: Voice | InlineReference) -> Recorder:
+    def _budget_left(self) -> float | None:
+        return budget.left(self.order.budget_usd, run_id=self.run_id, store=self.order.store)
+
+    def recorder(self, *, speech: Speech, voice: Voice | InlineReference, slots: Slots | None = None) -> Recorder:
         """
-        Open the recorder that all scripts of this run share.
+        Open the recorder that all scripts of this run share, with *slots* of its own unless it is handed others.
         """
         order = self.order
-        price = cost.USD_PER_BYTE[order.delivery.model]
-        budget = None if order.budget_usd is None or not price else int(order.budget_usd / price + 1e-6)
         self._recorder = Recorder(
             speech=speech,
             store=order.store,
@@ -200,7 +213,8 @@ class Production:
                 voice=voice_key(voice),
                 model=order.delivery.model,
             ),
-            budget=budget,
+            budget=budget.in_bytes(self._budget_left(), model=order.delivery.model),
+            slots=slots,
         )
         return self._recorder
 
@@ -264,7 +278,8 @@ class Production:
                     made = await asyncio.get_running_loop().run_in_executor(ENCODERS, self._assemble, plan)
                     break
                 except TakeDamaged as damaged:
-                    await self._discard(damaged, plan, anew=self._before[name])
+                    with storing():
+                        await self._discard(damaged, plan, anew=self._before[name])
                 except OSError as error:
                     raise StorageFailed.by(error) from error
                 self._before[name] = self._anew.copy()

@@ -7,9 +7,10 @@ failed in passing gives its slot back and comes again later.
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from flows.narration import cost
+from flows.narration.claims import LOOK_SECONDS
 from flows.narration.cost import Tally
 from flows.narration.errors import (
     Interrupted,
@@ -23,19 +24,20 @@ from flows.narration.errors import (
     TakeFailed,
     UsageError,
     VoiceNotFound,
+    storing,
 )
 from flows.narration.judge import BadTake
 from flows.narration.ledger import Account
 from flows.narration.limiter import STORM, Limiter, Odds, Patience, Weather
+from flows.narration.sharing import AlreadyThere, ElsewhereClaimed
 from flows.narration.slots import Slots
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import Take, TakeStore
 from flows.narration.taking import NotSent, Request, Taking
-from flows.narration.window import Want, Wanted, Window
+from flows.narration.window import Want, Wanted, Window, fail, had
 
 MOST_UNJUDGED = 24_000_000
-"""Bytes of answers that wait to be judged and kept, above which nothing is sent: 270 s of sound. Their slots are free already,
-and many may come at once, or wait for a slow disk."""
+"""Bytes of answers (270 s of sound) that wait to be judged and kept, above which nothing is sent, though slots are free."""
 
 AHEAD = 4
 """One request for so many slots is entered in the ledger before its slot is free: the disk is not waited for then."""
@@ -49,7 +51,7 @@ class Recorder:
     Takes for all scripts of a run, spoken through *speech* and kept in *store*; used as `async with` in one event loop.
 
     *budget* (UTF-8 bytes; `None` is no limit) is never crossed: bytes billed, perhaps billed and in flight all count. Every
-    request is in the ledger for *account* before it leaves. The run has the store to itself.
+    request is in the ledger for *account* before it leaves.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Recorder:
         patience: Patience,
         account: Account,
         budget: int | None = None,
+        slots: Slots | None = None,
     ) -> None:
         self._speech, self._store, self._delivery = speech, store, delivery
         self._patience, self._budget = patience, budget
@@ -80,7 +83,7 @@ class Recorder:
         self._odds_of_bad, self._odds_of_broken = Odds(), Odds()
         self._bad: set[str] = set()
         self.stopped: NarrateError | None = None
-        self.segments_done = 0
+        self.segments_done = self.segments_failed = 0
         self.seconds_done = 0.0
         self._wants: dict[str, Want] = {}
         self._width = WINDOW * patience.concurrency
@@ -88,7 +91,8 @@ class Recorder:
         self._announced = 0
         self._room = asyncio.Event()
         self._requests: set[asyncio.Task[None]] = set()
-        self._slots = Slots()
+        self._slots = slots or Slots()
+        self._slots.on_more = self._pump
         self._begun = 0
         self._sleeping: dict[Want, asyncio.TimerHandle] = {}
         self._bytes_begun = 0
@@ -122,6 +126,8 @@ class Recorder:
 
         What this call causes is added to *tally* as it happens: a segment that another script asked for first is that script's.
         """
+        with storing():
+            await self._store.bring(key for key, *_ in wanted)
         own: list[Want] = []
         futures: list[asyncio.Future[Take]] = []
         for key, text, line in wanted:
@@ -137,11 +143,13 @@ class Recorder:
         self._window.extend(own)
         self._pump()
         results = await asyncio.gather(*map(asyncio.shield, futures), return_exceptions=True)
-        return [_take_or_error(result) for result in results]
+        return [had(result) for result in results]
 
     def _note(self, taken: "asyncio.Future[Take]") -> None:
         self.segments_done += 1
-        if not taken.cancelled() and taken.exception() is None:
+        if taken.cancelled() or taken.exception() is not None:
+            self.segments_failed += 1
+        else:
             self.seconds_done += taken.result().seconds
 
     def discard(self, key: str) -> None:
@@ -159,7 +167,8 @@ class Recorder:
         if self.stopped is not None:
             self._fail_all(self.stopped)
             self._slots.close()
-        slots = 0 if self.limiter.pause else self.weather.slots(self.limiter.capacity)
+        most = 0 if self.limiter.pause else self.weather.slots(self.limiter.capacity)
+        slots = self._slots.of(most, wanted=self._begun + len(self._window))
         # No more answers wait than there are slots: a kill -9 loses what waits, as it does what is in flight.
         self._slots.let_in(min(slots, 2 * slots - self._answers))
         ahead = max(1, slots // AHEAD) if slots else 0
@@ -214,6 +223,11 @@ class Recorder:
         request = want.request()
         try:
             take = await self._kept(request, await self._asked(want, request))
+        except AlreadyThere as found:
+            want.taken.set_result(found.take)
+        except ElsewhereClaimed:
+            want.requests -= 1
+            self._again(want, after=LOOK_SECONDS)
         except NotSent:
             want.taken.set_exception(self.stopped or Interrupted.by_a_person())
         except RateLimited as limit:
@@ -371,8 +385,8 @@ class Recorder:
     def _fail_all(self, error: NarrateError) -> None:
         for timer in self._sleeping.values():
             timer.cancel()
-        _fail(self._window.clear(), error)
-        _fail(self._sleeping, error)
+        fail(self._window.clear(), error)
+        fail(self._sleeping, error)
         self._slots.close()
         self._sleeping.clear()
         self._room.set()
@@ -380,18 +394,3 @@ class Recorder:
     def _charge(self, want: Want, what: Tally) -> None:
         want.charged.add(what)
         self.tally.add(what)
-
-
-def _fail(wants: Iterable[Want], error: NarrateError) -> None:
-    for want in wants:
-        if not want.taken.done():
-            want.taken.set_exception(error)
-
-
-def _take_or_error(result: Take | BaseException) -> Take | NarrateError:
-    """
-    Let an error of ours stand in a take's place; anything else is a fault of the program.
-    """
-    if isinstance(result, Take | NarrateError):
-        return result
-    raise result

@@ -3,7 +3,7 @@ What a person reads at the end: Markdown for the run's page, lines for the termi
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.narration.links import Links
 from flows.narration.manifest import Manifest, ScriptEntry, Totals, VoiceEntry
+from flows.narration.ours import INDEX
 from flows.narration.production import Progress
 from flows.narration.reference import Reference
 
@@ -22,7 +24,7 @@ _SPECIAL = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_~[]|"} | {"&": "&a
 _COLUMNS = ("Script", "Minutes", "Segments", "Bytes paid", "Bytes reused", "USD", "Retries", "State")
 
 
-def run_report(manifest: Manifest, *, out: Path) -> str:
+def run_report(manifest: Manifest, *, out: Path, links: Links | None = None) -> str:
     """
     Tell a run as Markdown: what failed first, where it all is, a row for each script, and what was changed or left out.
     """
@@ -32,8 +34,10 @@ def run_report(manifest: Manifest, *, out: Path) -> str:
         parts.append(f"**{escaped(manifest.error)}**")
     if failed:
         parts.append("## What failed\n\n" + "\n".join(f"* {escaped(entry.error or '')}" for entry in failed))
+    if links and (out / INDEX).is_file():
+        parts.append(linked("Listen", links.to(out / INDEX)))
     parts.append(f"In {escaped(str(out.resolve()))}; run.json, there, is the manifest.")
-    parts.append(_table(manifest))
+    parts.append(_table(manifest, lambda entry: links.to(out / entry.audio) if links and entry.audio else None))
     notes = [f"{entry.script}, {note}" for entry in manifest.scripts for note in entry.notes]
     parts += _list("Changed for speaking", notes)
     parts += _list("Left out", [f"{left['name']}: {left['reason']}" for left in manifest.left_out])
@@ -69,25 +73,37 @@ def progress_line(now: Progress) -> str:
     """
     Tell how far a run is in one sentence.
     """
+    scripts, segments = (f" ({failed} failed)" if failed else "" for failed in (now.scripts_failed, now.segments_failed))
+    had = now.segments_done - now.segments_failed
     return (
-        f"{now.scripts_done} of {counted(now.scripts, 'script')}, {now.segments_done} of {counted(now.segments, 'segment')}, "
+        f"{now.scripts_done} of {counted(now.scripts, 'script')}{scripts}, "
+        f"{had} of {counted(now.segments, 'segment')}{segments}, "
         f"{now.minutes:.1f} minutes of speech; {now.usd:.4f} USD so far, about {now.usd_expected:.4f} USD in all."
     )
 
 
-def costs(days: Sequence[tuple[str, float]]) -> str:
+def costs(days: Sequence[tuple[str, float]], runs: Sequence[tuple[str, str | None, float]]) -> str:
     """
-    Tell as Markdown what was paid on each of *days*, in USD, with a chart of it.
+    Tell as Markdown what was paid on each of *days* and by each of *runs* (when it began, its page), in USD, with charts of it.
     """
-    most = max(usd for _, usd in days) * 1.1 or 1
-    chart = (
-        "```mermaid\nxychart-beta\n"
-        f"    x-axis [{', '.join(day[5:] for day, _ in days)}]\n"
-        f'    y-axis "USD" 0 --> {most:.6f}\n    bar [{", ".join(f"{usd:.6f}" for _, usd in days)}]\n```\n\n'
-    )
     rows = "\n".join(f"| {day} | {usd:.4f} |" for day, usd in reversed(days))
     total = sum(usd for _, usd in days)
-    return f"{chart}| Day (UTC) | USD |\n|---|--:|\n{rows}\n| **All** | {total:.4f} |\n"
+    chart = _chart([(day[5:], usd) for day, usd in days])
+    by_day = f"{chart}| Day (UTC) | USD |\n|---|--:|\n{rows}\n| **All** | {total:.4f} |\n"
+    told = [(str(place), began[:16].replace("T", " "), page, usd) for place, (began, page, usd) in enumerate(runs, 1)]
+    rows = "\n".join(f"| {place} | {linked(began, page)} | {usd:.4f} |" for place, began, page, usd in reversed(told))
+    chart = _chart([(place, usd) for place, _, _, usd in told])  # bars of one name would stand in one place
+    by_run = f"{chart}| Run | Began (UTC) | USD |\n|--:|---|--:|\n{rows}\n"
+    return f"{by_day}\n## Run by run\n\n{by_run}"
+
+
+def _chart(bars: Sequence[tuple[str, float]]) -> str:
+    most = max(usd for _, usd in bars) * 1.1 or 1
+    return (
+        "```mermaid\nxychart-beta\n"
+        f"    x-axis [{', '.join(label for label, _ in bars)}]\n"
+        f'    y-axis "USD" 0 --> {most:.6f}\n    bar [{", ".join(f"{usd:.6f}" for _, usd in bars)}]\n```\n\n'
+    )
 
 
 def voice_line(voice: VoiceEntry) -> str:
@@ -120,10 +136,17 @@ def voice_card(voice: VoiceEntry, *, state: str, reference: Reference | None) ->
     return f"| | |\n|---|---|\n{body}\n"
 
 
-def _table(manifest: Manifest) -> str:
+def linked(text: str, address: str | None) -> str:
+    """
+    Write *text* as Markdown that leads to an *address*, if there is one.
+    """
+    return f"[{escaped(text)}]({address})" if address else escaped(text)
+
+
+def _table(manifest: Manifest, address: Callable[[ScriptEntry], str | None]) -> str:
     totals = manifest.totals
     lines = [f"| {' | '.join(_COLUMNS)} |", "|---|--:|--:|--:|--:|--:|--:|---|"]
-    lines += [_row(entry) for entry in manifest.scripts]
+    lines += [_row(entry, address(entry)) for entry in manifest.scripts]
     lines.append(
         f"| **All** | {totals.seconds / 60:.2f} | {totals.segments} | {totals.bytes_billed} | {totals.bytes_reused} "
         f"| {totals.usd:.4f} | {totals.retries} | |"
@@ -131,9 +154,9 @@ def _table(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _row(entry: ScriptEntry) -> str:
+def _row(entry: ScriptEntry, address: str | None) -> str:
     return (
-        f"| {escaped(entry.script)} | {entry.seconds / 60:.2f} | {entry.segments} | {entry.bytes_billed} "
+        f"| {linked(entry.script, address)} | {entry.seconds / 60:.2f} | {entry.segments} | {entry.bytes_billed} "
         f"| {entry.bytes_reused} | {entry.usd:.4f} | {entry.retries} | {entry.state} |"
     )
 

@@ -8,7 +8,8 @@ carries the SHA-256 of its samples, which every reading checks: a take with a fl
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from flows.narration.alignment import Word
 from flows.narration.errors import NarrateError, UsageError
 from flows.narration.files import replacing
 from flows.narration.judge import Heard, Samples
+from flows.narration.ledger import Account
 from flows.narration.speech import SAMPLE_RATE, Delivery, InlineReference, Voice
 
 SCHEMA = 1
@@ -43,6 +45,8 @@ BLOCK = SAMPLE_RATE * 2
 
 
 _WORDS = TypeAdapter(list[Word])
+
+_NAME = re.compile(rf"[0-9a-f]{{64}}(?:{TIMED})?")
 
 
 class TakeDamaged(NarrateError):
@@ -71,6 +75,19 @@ class Take:
         Length in seconds.
         """
         return self.samples / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """
+    A take in a store as its listing tells: its *size* in bytes, its words' among them, and when it was *recorded*.
+
+    That is in seconds since 1970.
+    """
+
+    key: str
+    size: int
+    recorded: float
 
 
 def voice_key(voice: Voice | InlineReference) -> str:
@@ -128,7 +145,7 @@ def local_folder(uri: str) -> Path:
     if scheme == "file":
         return Path(unquote(urlsplit(uri).path))
     if len(scheme) > 1:
-        raise UsageError(f"{uri} cannot be written to: {scheme}: is not supported yet.", "Give a folder.")
+        raise UsageError(f"{uri} is no folder: {scheme}: is not read or written here.", "Give a folder.")
     return Path(uri)
 
 
@@ -140,6 +157,20 @@ class TakeStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def where(self) -> str:
+        """
+        Where it is, as a person calls it.
+        """
+        return str(self.folder)
+
+    @property
+    def is_there(self) -> bool:
+        """
+        Say whether there is such a store at all.
+        """
+        return self.folder.is_dir()
+
     def find(self, key: str) -> Take | None:
         """
         Return the take if it is there; its samples are checked when they are read.
@@ -150,6 +181,17 @@ class TakeStore:
             return Take(key=key, samples=soundfile.info(self._path(key)).frames)
         except soundfile.LibsndfileError:
             return None
+
+    def covers(self, key: str) -> bool:
+        """
+        Say whether nothing has to be paid for the take.
+        """
+        return self.find(key) is not None
+
+    async def bring(self, keys: Iterable[str]) -> None:
+        """
+        Have at hand those of *keys* that are there, as all are in a folder.
+        """
 
     def holds(self, key: str) -> bool:
         """
@@ -164,8 +206,8 @@ class TakeStore:
         if not is_timed(key):
             return None
         try:
-            return _WORDS.validate_json(self._path(key).with_suffix(".json").read_bytes())
-        except (OSError, ValidationError):
+            return words_in(self._path(key).with_suffix(".json").read_bytes())
+        except OSError:
             return None
 
     def keep(self, key: str, heard: Heard, *, words: Sequence[Word] | None = None) -> Take:
@@ -190,17 +232,30 @@ class TakeStore:
         """
         Yield a take's samples, block by block; `TakeDamaged` at the end if they are not those that were kept.
         """
-        digest = hashlib.sha256()
-        try:
-            with soundfile.SoundFile(self._path(key)) as flac:
-                kept = flac.comment
-                for block in flac.blocks(BLOCK, dtype="int16"):
-                    digest.update(block.data)
-                    yield block
-        except soundfile.LibsndfileError as error:
-            raise TakeDamaged(f"The take {key} cannot be read ({error}).", key) from error
-        if digest.hexdigest() != kept:
-            raise TakeDamaged(f"The take {key} is not what was stored.", key)
+        yield from samples_in(self._path(key), key)
+
+    def kept(self) -> Iterator[Kept]:
+        """
+        List the takes.
+        """
+        for path in sorted(self.folder.glob("??/*.flac")):
+            if _NAME.fullmatch(path.stem):
+                about, words = path.stat(), path.with_suffix(".json")
+                beside = words.stat().st_size if is_timed(path.stem) and words.is_file() else 0
+                yield Kept(key=path.stem, size=about.st_size + beside, recorded=about.st_mtime)
+
+    def fault(self, key: str) -> str | None:
+        """
+        Read the take, and say what is wrong: it does not decode, is not what was kept, or lacks its words.
+        """
+        return fault_in(key, self._path(key), self.words(key))
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """
+        Remove takes that nothing needs.
+        """
+        for key in keys:
+            self.discard(key)
 
     def set_aside(self, key: str, answer: bytes) -> str:
         """
@@ -224,8 +279,61 @@ class TakeStore:
         if is_timed(key):
             self._path(key).with_suffix(".json").unlink(missing_ok=True)
 
+    def ledger_folder(self, account: Account) -> Path:
+        """
+        Tell where the ledger of one run is written: all are in one file here.
+        """
+        return self.folder
+
+    def ledgers(self) -> Path:
+        """
+        Return the folder of the ledger that says what all runs paid.
+        """
+        return self.folder
+
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.flac"
+
+
+def samples_in(flac: Path | io.BytesIO, key: str) -> Iterator[Samples]:
+    """
+    Yield the samples of the take *key*, block by block; `TakeDamaged` at the end if they are not those that were kept.
+    """
+    digest = hashlib.sha256()
+    try:
+        with soundfile.SoundFile(flac) as opened:
+            kept = opened.comment
+            for block in opened.blocks(BLOCK, dtype="int16"):
+                digest.update(block.data)
+                yield block
+    except soundfile.LibsndfileError as error:
+        raise TakeDamaged(f"The take {key} cannot be read ({error.error_string.rstrip('.')}).", key) from error
+    if digest.hexdigest() != kept:
+        raise TakeDamaged(f"The take {key} is not what was stored.", key)
+
+
+def words_in(content: bytes) -> list[Word] | None:
+    """
+    Return the words that a take's file of them says, `None` where it is damaged.
+    """
+    try:
+        return _WORDS.validate_json(content)
+    except ValidationError:
+        return None
+
+
+def fault_in(key: str, flac: Path | io.BytesIO, words: list[Word] | None) -> str | None:
+    """
+    Say what is wrong with the take *key*, if anything is.
+    """
+    try:
+        for _ in samples_in(flac, key):
+            pass
+    except TakeDamaged as error:
+        return error.fact
+    if is_timed(key) and words is None:
+        return f"The take {key} has no words that can be read."
+    return None
 
 
 def _suffix(answer: bytes) -> str:

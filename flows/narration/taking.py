@@ -7,13 +7,15 @@ What is retried, when and how often is decided upstairs, in `flows.narration.rec
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from flows.narration import alignment, cost
-from flows.narration.errors import NarrateError, ServiceUnavailable, StorageFailed
+from flows.narration.errors import NarrateError, ServiceUnavailable, StorageFailed, storing
 from flows.narration.judge import BadTake, judge
 from flows.narration.ledger import Account, Entry, Ledger, Outcome
+from flows.narration.sharing import JUDGING_SECONDS, ElsewhereClaimed, sharing
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from flows.narration.takes import Take, TakeStore, is_timed
 from flows.narration.turns import Turns
@@ -52,7 +54,7 @@ class Taking:
     Requests for takes through *speech* into *store*, in the ledger for *account*; used as `async with` in one event loop.
 
     *deadline* is in seconds, for a request in all. *on_fault* is told what kept the ledger from being written. The run has the
-    store to itself, so that what the ledger holds unsettled is of runs that are dead: it is settled when this is opened.
+    ledger to itself, so that what it holds unsettled is of runs that are dead: it is settled when this is opened.
     """
 
     def __init__(
@@ -70,35 +72,53 @@ class Taking:
         self._deadline, self._account, self._on_fault = deadline, account, on_fault
         self._numbers: dict[Request, int] = {}
         self._turns = Turns()
+        self._sharing = sharing(store, account, deadline=deadline)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="judge")  # they wait for the disk most of the time
 
     async def __aenter__(self) -> Self:
-        self._store.folder.mkdir(parents=True, exist_ok=True)
-        self._ledger = Ledger(self._store.folder, self._account)
+        folder = self._store.ledger_folder(self._account)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._ledger = Ledger(folder, self._account)
         left = self._ledger.unsettled()
         if left:
             self._ledger.close_unsettled((entry, self._became(entry.take)) for entry in left)
+        with storing():
+            await self._sharing.begin(self._ledger)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._threads.shutdown(wait=True)
         await self._ledger.close()
+        await self._sharing.end()
 
     def _became(self, take: str) -> Outcome:
         """
         Tell what became of a request that a dead run left unsettled: its take was kept, or nobody knows.
         """
-        return Outcome.UNKNOWN if self._store.find(take) is None else Outcome.TAKEN
+        return Outcome.TAKEN if self._store.covers(take) else Outcome.UNKNOWN
 
     async def ask(self, request: Request, *, leaving: Callable[[], Awaitable[bool]]) -> bytes:
         """
         Enter *request*, send it if *leaving* then says so, and return the answer; settle it where there is none.
         """
         await self._turns.mine()
-        number = await self._ledger.enter(self._entry(request))
+        entry, number = self._entry(request), self._ledger.number()
+        await self._sharing.claim(request.key, self._ledger.said(number, entry))
+        try:
+            return await self._asked(request, entry, number, leaving=leaving)
+        except BaseException:
+            await self._sharing.release(request.key)
+            raise
+
+    async def _asked(self, request: Request, entry: Entry, number: int, *, leaving: Callable[[], Awaitable[bool]]) -> bytes:
+        await self._ledger.enter(entry, number=number)
         leaves = False
         try:
             leaves = await leaving()
+            if leaves:
+                leaves = False
+                await self._sharing.renew(request.key)
+                leaves = True
         finally:
             if not leaves:
                 self._ledger.withdraw(number).add_done_callback(self._written)
@@ -122,6 +142,20 @@ class Taking:
         """
         Judge the answer to *request* and keep it; `BadTake` where it is no sound take. It is billed, whatever comes of it.
         """
+        with suppress(ElsewhereClaimed, OSError):  # it is paid for, and kept whatever others do
+            await self._sharing.renew(request.key, least=JUDGING_SECONDS)
+        try:
+            take = await self._kept(request, answer)
+        except OSError:
+            self._sharing.leave(request.key)
+            raise
+        except BaseException:
+            await self._sharing.release(request.key)
+            raise
+        await self._sharing.release(request.key)
+        return take
+
+    async def _kept(self, request: Request, answer: bytes) -> Take:
         try:
             await self._turns.mine()
             take = await self._in_thread(lambda: self._judged(request, answer))

@@ -23,6 +23,7 @@ from flows.narration.errors import (
 from flows.narration.files import status
 from flows.narration.reference import Reference, find_transcript
 from flows.narration.speech import Listing, Speech, Voice
+from flows.narration.storage import Place
 
 TAG = "narrate"
 """Tag of every voice that was made here."""
@@ -95,15 +96,21 @@ async def _filters(speech: Speech, voices: Sequence[Voice]) -> bool:
 
 
 async def attach_or_create(
-    speech: Speech, *, reference: Reference, title: str, waiting: Callable[[], None] = lambda: None
+    speech: Speech,
+    *,
+    reference: Reference,
+    title: str,
+    waiting: Callable[[], None] = lambda: None,
+    place: Place | None = None,
 ) -> tuple[Voice, bool]:
     """
-    Return the voice of *reference*, and whether it was there already; *waiting* is called where another run is at the same.
+    Return the voice of *reference*, and whether it was there already; *waiting* is called where another run is at the same, on
+    this host or on any that shares *place*.
 
     Creating is never repeated here: an answer that got lost raises `ServiceUnavailable`, and so do the next attempts, which
     begin with the look, until the account would show the voice if there were one.
     """
-    async with creating(reference.digest, host=speech.host, waiting=waiting) as creation:
+    async with creating(reference.digest, host=speech.host, waiting=waiting, place=place) as creation:
         there = await find(speech, digest=reference.digest) or await _created_here(speech, creation)
         if there is not None:
             return there, True

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from flows.narration import cost
 from flows.narration.cost import Tally
+from flows.narration.errors import NarrateError
 from flows.narration.takes import Take
 from flows.narration.taking import Request
 
@@ -143,3 +144,21 @@ class Window:
         self._places.clear()
         self._waiting.clear()
         self._line.clear()
+
+
+def fail(wants: Iterable[Want], error: NarrateError) -> None:
+    """
+    Give up *wants* for one *error*.
+    """
+    for want in wants:
+        if not want.taken.done():
+            want.taken.set_exception(error)
+
+
+def had(result: Take | BaseException) -> Take | NarrateError:
+    """
+    Let an error of ours stand in a take's place; anything else is a fault of the program.
+    """
+    if isinstance(result, Take | NarrateError):
+        return result
+    raise result

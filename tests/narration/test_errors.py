@@ -38,6 +38,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
         "UsageError": 2,
         "ScriptUnreadable": 2,
         "LedgerUnusable": 2,
+        "StorageAway": 2,
         "ScriptsFailed": 3,
         "StorageFailed": 3,
         "TakeFailed": 3,

@@ -3,6 +3,7 @@ Finished chapters, measured by other programs than the one that made them.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,19 @@ import soundfile
 
 from flows.narration.assemble import Piece, Sound, read_mark
 from flows.narration.errors import MasteringFailed
-from flows.narration.mastering import Book, Chapter, Mastered, Studio, cut_sample, level_profile, master, measure, split, tidy
+from flows.narration.mastering import (
+    Book,
+    Chapter,
+    Lengths,
+    Mastered,
+    Studio,
+    cut_sample,
+    level_profile,
+    master,
+    measure,
+    split,
+    tidy,
+)
 from flows.narration.segments import Joint
 from flows.narration.speech import SAMPLE_RATE
 from flows.narration.takes import TakeDamaged, TakeStore
@@ -388,16 +401,35 @@ def test_a_sample_ends_with_a_sentence(studio: Studio) -> None:
     """
     One to five minutes long, with a paragraph where one ends nearby.
     """
-    shape: dict[str, Any] = {"store": studio.store, "sound": studio.sound}
     sentences = _long(studio, minutes=20, each=7, joint=Joint.SENTENCE)
     paragraph = [*sentences[:21], Piece(sentences[0].take, Joint.PARAGRAPH), *sentences[21:]]
     breaths = _long(studio, minutes=20, each=7, joint=Joint.BREATH)
 
-    assert 60 <= 7.35 * len(cut_sample(sentences, **shape)) <= 300
-    assert Joint.PARAGRAPH == cut_sample(paragraph, **shape)[-1].joint
-    assert sentences[:5] == cut_sample(sentences[:5], **shape)
+    def sample(pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """
+        Cut it.
+        """
+        return cut_sample(pieces, lengths=Lengths.of(pieces, store=studio.store, sound=studio.sound))
+
+    assert 60 <= 7.35 * len(sample(sentences)) <= 300
+    assert Joint.PARAGRAPH == sample(paragraph)[-1].joint
+    assert sentences[:5] == sample(sentences[:5])
     with pytest.raises(MasteringFailed, match="No sentence ends"):
-        cut_sample(breaths, **shape)
+        sample(breaths)
+
+
+def test_a_finished_chapter_tells_how_long_its_takes_are(studio: Studio) -> None:
+    """
+    But for silence that was left out at its edges; the takes may be gone.
+    """
+    pieces = kept(studio.store, [spoken(2), spoken(3, start=2), spoken(1, start=5)], name="told")
+    known = Lengths.of(pieces, store=studio.store, sound=studio.sound)
+    (part,) = master(Chapter("told", pieces, 1), studio).parts
+
+    told = Lengths.heard(pieces, part.places, sound=studio.sound)
+
+    assert (known.pauses, known.speech[1]) == (told.pauses, told.speech[1])
+    assert all(0 <= real - heard < SAMPLE_RATE for real, heard in zip(known.speech, told.speech, strict=True))
 
 
 def test_credits_and_sample_have_no_number(studio: Studio) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from flows.narration import plan as planning
 from flows.narration.assemble import Sound
-from flows.narration.errors import ScriptUnreadable, UsageError
+from flows.narration.errors import ScriptUnreadable, StorageAway, UsageError
 from flows.narration.judge import Heard
 from flows.narration.limiter import Patience
 from flows.narration.manifest import SegmentsFile, segments_path
@@ -388,3 +388,20 @@ def test_a_paragraph_of_many_lines_is_read(tmp_path: Path) -> None:
 
     assert 20_000 == sum(len(segment.text.split()) for segment in reading.segments)
     assert 600 >= max(len(segment.text.encode()) for segment in reading.segments)
+
+
+def test_a_take_store_that_is_away_is_told_and_not_taken_for_an_empty_one(house: House, tmp_path: Path) -> None:
+    """
+    With what is to be checked; a store in object storage whose server is away refuses as a file in a folder's place does.
+    """
+    house.write(a="One sentence.")
+
+    class Away(TakeStore):
+        def covers(self, key: str) -> bool:
+            """
+            Refuse, as no folder does it on demand where tests run as root.
+            """
+            raise ConnectionRefusedError(111, "Connection refused", key)
+
+    with pytest.raises(StorageAway, match=r"takes cannot be reached: Connection refused\. Check the network"):
+        estimate(house.survey(), model="s2-pro", speed=1.0, store=Away(tmp_path / "takes"), key_of=key_of("v"))

@@ -366,12 +366,33 @@ async def test_what_is_narrated_already_needs_no_money(house: House) -> None:
     await house.run()
     house.flac("A long and costly script.").unlink()
     house.write(two="New.")
+    house.run_id = "the next"
     production = house.production(budget_usd=4 * 15e-6)
 
     assert ["two.txt"] == house.planned(production)
     need = production.estimate()
     assert (4, 0) == (need.bytes, need.bytes_covered)
     production.check_money(need, credit_usd=None)
+
+
+async def test_all_attempts_of_a_run_have_one_budget(house: House) -> None:
+    """
+    Suspended, retried or taken up again: what it was billed before counts; another run has a budget of its own.
+    """
+    house.write(one="0123456789")
+    await house.run(budget_usd=0.0002)
+    house.write(two="Eight on.")
+    again = house.production(budget_usd=0.0002)
+    house.planned(again)
+
+    with pytest.raises(MoneyError, match=r"left to this run of --budget 0\.0002 is 0\.0001 USD: 0\.0001 USD short"):
+        again.check_money(again.estimate(), credit_usd=None)
+    _, error = await house.run(budget_usd=0.0002)
+    assert isinstance(error, MoneyError)
+    assert 10 == house.billed()
+    house.run_id = "another"
+    _, error = await house.run(budget_usd=0.0002)
+    assert (None, 19) == (error, house.billed())
 
 
 async def test_progress_is_of_what_has_to_be_made(house: House) -> None:

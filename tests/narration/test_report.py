@@ -4,12 +4,14 @@ What a person reads at the end, rendered by a Markdown reader.
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from flows.narration.links import Links
 from flows.narration.manifest import Manifest, ScriptEntry, State, Totals, VoiceEntry
 from flows.narration.production import Progress
 from flows.narration.reference import Levels, Reference
@@ -32,9 +34,12 @@ def _manifest(*entries: ScriptEntry, error: str | None = None, left_out: tuple[t
     )
 
 
-def _entry(script: str, state: State = "narrated", *, error: str | None = None, notes: tuple[str, ...] = ()) -> ScriptEntry:
+def _entry(
+    script: str, state: State = "narrated", *, error: str | None = None, notes: tuple[str, ...] = (), audio: str | None = None
+) -> ScriptEntry:
     numbers = {"seconds": 90.0, "segments": 3, "bytes_billed": 40, "bytes_reused": 5, "usd": 0.0006, "retries": 1}
-    return ScriptEntry.model_validate({"script": script, "state": state, "error": error, "notes": list(notes), **numbers})
+    told = {"script": script, "state": state, "error": error, "notes": list(notes), "audio": audio}
+    return ScriptEntry.model_validate({**told, **numbers})
 
 
 def _tokens(report: str) -> list[Token]:
@@ -84,6 +89,22 @@ def test_the_table_has_one_row_for_each_script() -> None:
         *([f"part/{state}.txt", *numbers, state] for state in states),
         ["<strong_open>All<strong_close>", "7.50", "15", "200", "25", "0.0030", "5", ""],
     ] == _cells(report)
+
+
+def test_what_was_made_is_linked(tmp_path: Path) -> None:
+    """
+    Each narration and the page to listen, where somebody serves them; names are no Markdown and no address.
+    """
+    (tmp_path / "index.html").write_text("")
+    entries = [_entry("a [b](c).txt", audio="ä/a #b.mp3"), _entry("empty.txt", "empty")]
+    links = Links(tmp_path, "https://audio.example.org/n/")
+
+    linked, plain = (run_report(_manifest(*entries), out=tmp_path, links=given) for given in (links, None))
+
+    addresses = ["https://audio.example.org/n/index.html", "https://audio.example.org/n/%C3%A4/a%20%23b.mp3"]
+    assert addresses == [part.attrs["href"] for token in _tokens(linked) for part in token.children or [] if part.attrs]
+    assert "a [b](c).txt" in [row[0].replace("<link_open>", "").replace("<link_close>", "") for row in _cells(linked)]
+    assert "](" not in plain.replace("\\](", "")
 
 
 def test_what_failed_comes_first_with_its_place_and_sentence() -> None:
@@ -214,23 +235,26 @@ def test_progress_in_one_sentence() -> None:
     """
     How much is done, and what it costs so far and in the end.
     """
-    now = Progress(scripts=3, scripts_done=1, segments=40, segments_done=12, minutes=2.25, usd=0.01, usd_expected=0.04)
+    counts: dict[str, Any] = {"scripts": 3, "scripts_done": 1, "segments": 40, "segments_done": 12, "minutes": 2.25}
+    well = Progress(**counts, scripts_failed=0, segments_failed=0, usd=0.01, usd_expected=0.04)
+    ill = Progress(**counts, scripts_failed=2, segments_failed=5, usd=0.01, usd_expected=0.04)
 
-    assert (
-        "1 of 3 scripts, 12 of 40 segments, 2.2 minutes of speech; 0.0100 USD so far, about 0.0400 USD in all."
-        == progress_line(now)
-    )
+    told = "2.2 minutes of speech; 0.0100 USD so far, about 0.0400 USD in all."
+    assert f"1 of 3 scripts, 12 of 40 segments, {told}" == progress_line(well)
+    assert f"1 of 3 scripts (2 failed), 7 of 40 segments (5 failed), {told}" == progress_line(ill)
 
 
 def test_costs_are_drawn_and_added_up() -> None:
     """
     A bar for each day, the newest first in the table.
     """
-    shown = costs([("2026-11-01", 0.5), ("2026-11-02", 0.25)])
+    runs = [("2026-11-01T02:00:09.5+00:00", "http://127.0.0.1:4200/runs/1", 0.5), ("2026-11-02T02:00:08+00:00", None, 0.25)]
+    shown = costs([("2026-11-01", 0.5), ("2026-11-02", 0.25)], runs)
 
     assert "x-axis [11-01, 11-02]" in shown
     assert 'y-axis "USD" 0 --> 0.550000' in shown
     assert "bar [0.500000, 0.250000]" in shown
-    assert [["2026-11-02", "0.2500"], ["2026-11-01", "0.5000"], ["<strong_open>All<strong_close>", "0.7500"]] == _cells(shown)[
-        1:
-    ]
+    assert "x-axis [1, 2]" in shown
+    days = [["2026-11-02", "0.2500"], ["2026-11-01", "0.5000"], ["<strong_open>All<strong_close>", "0.7500"]]
+    told = [["2", "2026-11-02 02:00", "0.2500"], ["1", "<link_open>2026-11-01 02:00<link_close>", "0.5000"]]
+    assert [*days, ["Run", "Began (UTC)", "USD"], *told] == _cells(shown)[1:]

@@ -22,8 +22,8 @@ from flows.narration.errors import UsageError
 from flows.narration.marked import markdown
 from flows.narration.prose import Block, BlockKind
 from flows.narration.scripts import clean_text, read_bytes
+from flows.narration.suffixes import CHAPTERS
 
-FOLDER_SUFFIXES = (".txt", ".md", ".html", ".htm", ".xhtml")
 _COVERS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 _FOOTNOTE = re.compile(r"\s{0,3}\[\^[^\]]+\]:")
 _NUMBERED = re.compile(r"^\s*\d+\s*[-_. ]+\s*")
@@ -38,7 +38,7 @@ def files_of(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in FOLDER_SUFFIXES
+        if path.suffix.lower() in CHAPTERS
         and path.is_file()
         and path.name.lower() != "readme.md"
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -55,7 +55,7 @@ def read_files(path: Path, plan: BookPlan, warnings: list[str], *, encoding: str
     if path.is_dir():
         files = files_of(path)
         if not files:
-            raise UsageError(f"There is no chapter in {path}.", f"Put {', '.join(FOLDER_SUFFIXES)} files there.")
+            raise UsageError(f"There is no chapter in {path}.", f"Put {', '.join(CHAPTERS)} files there.")
         package.cover = next(_covers(path), None)
         return package, [_chapter(file, file.relative_to(path).as_posix(), plan, warnings, encoding) for file in files]
     if path.suffix.lower() == ".docx":

@@ -19,7 +19,7 @@ What a language code looks like.
 """
 
 _Text = Annotated[str, Field(max_length=5_000)]
-_Wording = _Text | bool
+_Wording = Annotated[bool, Field(title="The usual words, or none")] | Annotated[_Text, Field(title="Words of your own")]
 
 
 class _Strict(Sparse):
@@ -35,6 +35,8 @@ class ChapterPlan(_Strict):
     What becomes of one chapter, or of something that is left out.
     """
 
+    model_config = ConfigDict(title="Chapter")
+
     source: _Text = Field(description="Where it is in the book, as the outline names it.")
     title: _Text | None = Field(None, description="Title that is spoken and shown; the book's own if none is given.")
     include: bool = Field(True, description="Speak it.")
@@ -44,6 +46,8 @@ class CreditsPlan(_Strict):
     """
     What is said before and after the book.
     """
+
+    model_config = ConfigDict(title="Credits")
 
     opening: _Wording = Field(
         True, description="Opening credits: true for the usual words, false for none, or words of your own."
@@ -58,6 +62,8 @@ class SamplePlan(_Strict):
     The retail sample.
     """
 
+    model_config = ConfigDict(title="Sample")
+
     chapter: _Text | None = Field(None, description="Source of the chapter it is from; the first one if none is given.")
     start: float = Field(0, ge=0, description="Minutes into the chapter at which it starts.")
     minutes: float = Field(3, ge=1, le=5, description="Minutes it lasts at the most.")
@@ -68,7 +74,9 @@ class VoicePlan(_Strict):
     The voice that speaks the book.
     """
 
-    id: _Text | None = Field(None, description="Id of a voice that is there already.")
+    model_config = ConfigDict(title="Voice of the book, where the run is given none")
+
+    id: _Text | None = Field(None, title="Voice ID", description="Id of a voice that is there already.")
     title: _Text | None = Field(None, description="Title of the voice that is made.")
     reference: tuple[_Text, ...] = Field((), description="Recordings it is made from, relative to the plan.", strict=False)
     transcript: _Text | None = Field(None, description="What is said in the recordings.")
@@ -82,17 +90,31 @@ class BookPlan(_Strict):
     title: _Text | None = Field(None, description="Title of the book.")
     authors: tuple[_Text, ...] = Field((), description="Authors, in order.", strict=False)
     narrator: _Text | None = Field(None, description="Whose voice it is, as the credits name it.")
-    language: _Text | None = Field(None, pattern=LANGUAGE, description="Language of the book (BCP 47 code).")
+    language: _Text | None = Field(
+        None, title="Language of the book", pattern=LANGUAGE, description="Language of the book (BCP 47 code)."
+    )
     publisher: _Text | None = Field(None, description="Publisher.")
     date: _Text | None = Field(None, description="Date of publication.")
     cover: _Text | None = Field(None, description="Picture for the front, relative to the plan (.jpg or .png).")
-    profile: _Text | None = Field(None, description="Level profile it is mastered to.")
-    depth: int | None = Field(
-        None, ge=1, le=6, description="Levels of the navigation that become chapters; by the book's shape if none is given."
+    profile: _Text | None = Field(
+        None, title="Level profile of the book", description="Level profile it is mastered to, where the run is given none."
     )
-    ruby: Literal["base", "reading"] = Field("base", description="What is spoken of ruby: the base, or the reading above it.")
+    depth: int | None = Field(
+        None,
+        title="Levels of chapters",
+        ge=1,
+        le=6,
+        description="Levels of the navigation that become chapters; by the book's shape if none is given.",
+    )
+    ruby: Literal["base", "reading"] = Field(
+        "base",
+        title="Ruby (readings above characters)",
+        description="What is spoken of ruby: the base, or the reading above it.",
+    )
     credits: CreditsPlan = CreditsPlan()
-    sample: SamplePlan | Literal[False] = Field(SamplePlan(), description="The retail sample; false for none.")
+    sample: SamplePlan | Annotated[Literal[False], Field(title="No sample")] = Field(
+        SamplePlan(), description="The retail sample; false for none."
+    )
     voice: VoicePlan = VoicePlan()
     chapters: tuple[ChapterPlan, ...] = Field(
         (), description="Chapters that are renamed, left out or brought in.", strict=False

@@ -9,13 +9,14 @@ from pathlib import Path
 from flows.narration.books import plan as plans
 from flows.narration.books.chapters import Slice, assemble
 from flows.narration.books.epub import read_epub
-from flows.narration.books.files import FOLDER_SUFFIXES, files_of, read_files
+from flows.narration.books.files import files_of, read_files
 from flows.narration.books.model import Book, Cover
 from flows.narration.books.plan import LANGUAGE, BookPlan, ChapterPlan
 from flows.narration.errors import UsageError
 from flows.narration.files import legible, status
+from flows.narration.suffixes import CHAPTERS, WHOLE
 
-SUFFIXES = (".epub", ".docx", *FOLDER_SUFFIXES)
+SUFFIXES = WHOLE + CHAPTERS
 
 
 def read_book(path: Path, plan: BookPlan | None = None, *, encoding: str | None = None) -> Book:

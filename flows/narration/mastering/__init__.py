@@ -6,7 +6,7 @@ from flows.narration.mastering.book import Book, Chapter
 from flows.narration.mastering.chapter import Mastered, Part, master, standing, tidy
 from flows.narration.mastering.measuring import Levels, measure
 from flows.narration.mastering.naming import deliverable_name, plain_name
-from flows.narration.mastering.parts import cut_sample, split
+from flows.narration.mastering.parts import Lengths, cut_sample, split
 from flows.narration.mastering.profiles import PROFILES, LevelProfile, level_profile
 from flows.narration.mastering.studio import Studio
 
@@ -14,6 +14,7 @@ __all__ = [
     "PROFILES",
     "Book",
     "Chapter",
+    "Lengths",
     "LevelProfile",
     "Levels",
     "Mastered",

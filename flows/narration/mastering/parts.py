@@ -47,6 +47,13 @@ class Lengths:
             speech.append(take.samples)
         return cls(tuple(speech), tuple(sound.pause(piece.joint) for piece in pieces))
 
+    @classmethod
+    def heard(cls, pieces: Sequence[Piece], places: Sequence[tuple[int, int]], *, sound: Sound) -> "Lengths":
+        """
+        Go by the *places* of the pieces in what was made of them, for which no take has to be there.
+        """
+        return cls(tuple(end - start for start, end in places), tuple(sound.pause(piece.joint) for piece in pieces))
+
     def ends(self) -> list[int]:
         """
         Where the speech of each piece ends, in samples from the beginning.
@@ -102,15 +109,15 @@ def _length(ends: Sequence[int], part: range) -> int:
     return ends[part[-1]] - (ends[part[0] - 1] if part[0] else 0)
 
 
-def cut_sample(pieces: Sequence[Piece], *, store: TakeStore, sound: Sound, seconds: float = 180.0) -> Sequence[Piece]:
+def cut_sample(pieces: Sequence[Piece], *, lengths: Lengths, seconds: float = 180.0) -> Sequence[Piece]:
     """
     Return the first pieces that make a retail sample of about so many *seconds* (1 to 5 minutes), ending with a sentence.
 
-    A chapter that is shorter than a minute is all of it. To begin elsewhere, give the pieces from there on.
+    A chapter that is shorter than a minute is all of it. To begin elsewhere, give the pieces and lengths from there on.
     """
     shortest, longest = (bound * SAMPLE_RATE for bound in SAMPLE_SECONDS)
     longest -= _SLACK_SECONDS * SAMPLE_RATE
-    ends = Lengths.of(pieces, store=store, sound=sound).ends()
+    ends = lengths.ends()
     if ends and ends[-1] <= shortest:
         return pieces
     whole = [at for at, piece in enumerate(pieces) if piece.joint not in (Joint.BREATH, Joint.HEADING)]

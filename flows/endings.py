@@ -1,0 +1,89 @@
+"""
+What a flow run leaves on itself at its end, as labels: who started it among others reads them, wherever it ran.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
+
+import httpx
+from anyio import CancelScope
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectException
+
+from flows.narration.errors import ExitCode, NarrateError
+from flows.narration.manifest import Totals
+
+CODE, USD, USD_AT_MOST, MINUTES = "narrate.exit", "narrate.usd", "narrate.usd_at_most", "narrate.minutes"
+NOTHING = Totals()
+"""What a run has spent that sent nothing."""
+
+
+class Ending(NamedTuple):
+    """
+    What a run said of itself: its exit code, the USD it paid and those it may have paid *at most*, each where it is known, and
+    the minutes it made.
+    """
+
+    code: int | None
+    usd: float | None
+    usd_at_most: float | None
+    minutes: float
+
+
+def code_of(error: BaseException | None, *, stopped: bool = False) -> int:
+    """
+    Tell what a command would return that ends with that *error*, or was *stopped*.
+    """
+    if stopped:
+        return int(ExitCode.INTERRUPTED)
+    if error is None:
+        return int(ExitCode.OK)
+    return int(error.exit_code if isinstance(error, NarrateError) else ExitCode.FAULT)
+
+
+async def leave(code: int, totals: Totals | None = None, *, usd_at_most: float = 0.0) -> None:
+    """
+    Label this run with its exit code and, by its *totals*, with what it spent; a server that is away is no reason to fail.
+
+    *usd_at_most* counts what nobody knows to be billed or not as well.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    told: dict[str, int | float | str] = {CODE: code}
+    if totals is not None:
+        told |= {USD: totals.usd, USD_AT_MOST: max(totals.usd, usd_at_most), MINUTES: round(totals.seconds / 60, 2)}
+    with suppress(httpx.HTTPError, PrefectException):
+        async with get_client() as client:
+            await client.update_flow_run_labels(context.flow_run.id, told)
+
+
+@asynccontextmanager
+async def labelled() -> AsyncIterator[None]:
+    """
+    Label this run with how the block ends.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with CancelScope(shield=True):
+            await leave(code_of(error, stopped=not isinstance(error, Exception)))
+        raise
+    await leave(code_of(None))
+
+
+def read(run: FlowRun) -> Ending:
+    """
+    Read from a run how it ended.
+    """
+    code, usd, at_most, minutes = (run.labels.get(name) for name in (CODE, USD, USD_AT_MOST, MINUTES))
+    at_most = usd if at_most is None else at_most  # a run of an older Narrate says no more
+    return Ending(
+        code=int(code) if code is not None else None,
+        usd=float(usd) if usd is not None else None,
+        usd_at_most=float(at_most) if at_most is not None else None,
+        minutes=float(minutes) if minutes is not None else 0.0,
+    )

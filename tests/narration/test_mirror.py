@@ -1,0 +1,297 @@
+"""
+Folders in object storage, worked on as folders: brought, sent, and nothing of it twice.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.narration.errors import UsageError
+from flows.narration.mirror import RECORDS, Mirror, brought, mirror_of
+from tests.bucket import Bucket
+
+
+def _mirror(bucket: Bucket, host: str = "a") -> Mirror:
+    return Mirror(f"{bucket.uri}/out", bucket.folder / host / "out")
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_made_on_one_host_is_there_on_another(bucket: Bucket) -> None:
+    """
+    File by file, and what is taken away as well.
+    """
+    one, other = _mirror(bucket), _mirror(bucket, "b")
+    one.pull()
+    (one.folder / "part").mkdir()
+    (one.folder / "part" / "a.txt").write_text("A")
+    (one.folder / "b.txt").write_text("B")
+    (one.folder / "run.json").write_text("{}")
+    one.push()
+    other.pull()
+    assert {"part/a.txt": "A", "b.txt": "B", "run.json": "{}"} == _files(other.folder)
+
+    (other.folder / "part" / "a.txt").write_text("AA")
+    (other.folder / "b.txt").unlink()
+    other.push()
+    one.pull()
+
+    assert {"part/a.txt": "AA", "run.json": "{}"} == _files(one.folder)
+
+
+def test_nothing_goes_or_comes_twice(bucket: Bucket) -> None:
+    """
+    A folder that is as it was costs one listing.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    (one.folder / "a.txt").write_text("A")
+    one.push()
+    before = bucket.asked()
+
+    one.push()
+    one.pull()
+    _mirror(bucket).pull()
+
+    assert {"LIST": 2} == bucket.asked() - before
+
+
+def test_records_that_were_looked_at_are_not_taken_for_changed_here(bucket: Bucket) -> None:
+    """
+    Who only looked at them has the newer ones of another host the next time, narrations and all; the others are not brought.
+    """
+    one, other = _mirror(bucket), _mirror(bucket, "b")
+    other.folder.mkdir(parents=True)
+    for name in ("retakes.json", "run.json", "a.mp3"):
+        (other.folder / name).write_text("one")
+    other.push()
+    one.pull(only=RECORDS)
+    assert {"retakes.json": "one", "run.json": "one"} == _files(one.folder)
+    (other.folder / "retakes.json").write_text("two")
+    other.push()
+
+    one.pull()
+
+    assert {"retakes.json": "two", "run.json": "one", "a.mp3": "one"} == _files(one.folder)
+    one.push()
+    assert b"two" == bucket.get("out/retakes.json")
+
+
+def test_no_host_s_retakes_are_lost(bucket: Bucket) -> None:
+    """
+    They are there before they are here, and what a dead command left here unsent does not take the place of what is there.
+    """
+    one, other = _mirror(bucket), _mirror(bucket, "b")
+    one.put("retakes.json", "one")
+    assert (b"one", {"retakes.json": "one"}) == (bucket.get("out/retakes.json"), _files(one.folder))
+    other.pull()
+    (other.folder / "retakes.json").write_text("one, and other's")
+    one.put("retakes.json", "one, two")
+
+    other.pull()
+    other.push()
+
+    assert (b"one, two", {"retakes.json": "one, two"}) == (bucket.get("out/retakes.json"), _files(other.folder))
+    before = bucket.asked()
+    one.pull()
+    one.push()
+    assert {"LIST": 1} == bucket.asked() - before
+
+
+@pytest.mark.asyncio
+async def test_who_only_looks_leaves_a_copy_alone_that_a_run_works_on(bucket: Bucket) -> None:
+    """
+    What the run took away does not come back, and what it remembers is its own; afterwards it is brought as ever.
+    """
+    one, looker, other = _mirror(bucket), _mirror(bucket), _mirror(bucket, "b")
+    bucket.put("out/old.mp3", "old")
+    async with one.to_itself(say=lambda _: None):
+        (one.folder / "old.mp3").unlink()
+        before = bucket.asked()
+        looker.pull(to_look=True)
+        assert {} == bucket.asked() - before
+        assert {} == _files(one.folder)
+        one.push()
+    bucket.put("out/new.mp3", "new")
+
+    looker.pull(to_look=True)
+    other.pull()
+
+    assert {"new.mp3": "new"} == _files(one.folder) == _files(other.folder)
+
+
+def test_what_any_run_may_add_is_brought_and_sent_along(bucket: Bucket) -> None:
+    """
+    A book's run has but its own folder, and besides that the references of all.
+    """
+    bucket.put("out/.voice/a.wav", "a")
+    bucket.put("out/Another/a.mp3", "a")
+    copy = bucket.folder / "a" / "out"
+    one = Mirror(f"{bucket.uri}/out/Book", bucket.folder / "a" / "Book")
+    one.along = Mirror(f"{bucket.uri}/out/.voice", copy / ".voice", beside=copy.with_name("out.voice"))
+
+    one.pull()
+    (one.folder / "b.mp3").write_text("b")
+    (copy / ".voice" / "b.wav").write_text("b")
+    one.push()
+
+    assert {".voice/a.wav": "a", ".voice/b.wav": "b"} == _files(copy)
+    assert ["out/.voice/a.wav", "out/.voice/b.wav", "out/Another/a.mp3", "out/Book/b.mp3"] == bucket.names()
+
+
+def test_the_manifest_goes_last(bucket: Bucket) -> None:
+    """
+    Who finds it finds all that it names.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    for name in ("a.txt", "run.json", "z.txt"):
+        (one.folder / name).write_text(name)
+
+    one.push(soon=True)
+    assert ["out/a.txt", "out/z.txt"] == bucket.names()
+    one.push()
+
+    assert ["out/a.txt", "out/run.json", "out/z.txt"] == bucket.names()
+
+
+def test_what_a_dead_run_left_unsent_is_sent(bucket: Bucket) -> None:
+    """
+    What is here and was never sent is no reason to bring what was there before.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    (one.folder / "a.txt").write_text("before")
+    one.push()
+    (one.folder / "a.txt").write_text("made anew, and the run died")
+    (one.folder / "b.txt").write_text("as well")
+
+    next_run = _mirror(bucket)
+    next_run.pull()
+    next_run.push()
+
+    assert b"made anew, and the run died" == bucket.get("out/a.txt")
+    assert b"as well" == bucket.get("out/b.txt")
+
+
+def test_who_lost_the_lease_sends_nothing(bucket: Bucket) -> None:
+    """
+    Another run may be at work there by now.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    (one.folder / "a.txt").write_text("A")
+    one.allowed = lambda: False
+
+    with pytest.raises(PermissionError, match="another run"):
+        one.push()
+    assert [] == bucket.names()
+
+
+def test_a_copy_that_is_gone_takes_nothing_away(bucket: Bucket) -> None:
+    """
+    Somebody may clean the cache.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    (one.folder / "a.txt").write_text("A")
+    one.push()
+    shutil.rmtree(one.folder)
+
+    with pytest.raises(FileNotFoundError):
+        one.push()
+    one.pull()
+
+    assert {"a.txt": "A"} == _files(one.folder)
+
+
+def test_no_object_leads_out_of_the_folder(bucket: Bucket, tmp_path: Path) -> None:
+    """
+    An object may have any name.
+    """
+    place = bucket.place("out")
+    for name in (
+        "../evil.txt",
+        "a/../../evil.txt",
+        "a//b.txt",
+        ".takes/ab/x.flac",
+        ".run.lock",
+        f".{'0' * 32}.part",
+        "fine.txt",
+    ):
+        place.write(name, b"x")
+    one = _mirror(bucket)
+
+    one.pull()
+
+    assert {"fine.txt": "x"} == _files(one.folder)
+    assert [] == [*tmp_path.rglob("evil.txt")]
+
+
+def test_a_folder_on_this_machine_is_left_as_it_is(tmp_path: Path) -> None:
+    """
+    A mounted path is one.
+    """
+    assert mirror_of(str(tmp_path)) is None
+    assert tmp_path == brought(str(tmp_path)) == brought(tmp_path.as_uri())
+
+
+def test_a_folder_to_read_is_brought_up_to_date(bucket: Bucket) -> None:
+    """
+    Under its own name; what is gone there goes here.
+    """
+    bucket.put("scripts/a.txt", "A")
+    bucket.put("scripts/part/b.txt", "B")
+    folder = brought(f"{bucket.uri}/scripts")
+    assert ("scripts", {"a.txt": "A", "part/b.txt": "B"}) == (folder.name, _files(folder))
+
+    bucket.put("scripts/a.txt", "AA")
+    bucket.place("scripts").remove("part/b.txt")
+
+    assert {"a.txt": "AA"} == _files(brought(f"{bucket.uri}/scripts/"))
+
+
+def test_a_file_to_read_is_brought_with_what_belongs_to_it(bucket: Bucket) -> None:
+    """
+    A book has its plan beside it, a recording its transcript.
+    """
+    for name in ("book.epub", "book.toml", "reference.txt", "another.epub"):
+        bucket.put(f"books/{name}", name)
+
+    path = brought(f"{bucket.uri}/books/book.epub")
+
+    assert "book.epub" == path.read_text()
+    assert {"book.epub", "book.toml", "reference.txt"} == {one.name for one in path.parent.glob("[!.]*")}
+    bucket.place("books").remove("book.toml")
+    brought(f"{bucket.uri}/books/book.epub")
+    assert not (path.parent / "book.toml").exists()
+
+
+@pytest.mark.parametrize("path", ["nothing.txt", "nothing/"])
+def test_what_is_not_there_is_named(bucket: Bucket, path: str) -> None:
+    """
+    An empty folder in object storage is none.
+    """
+    with pytest.raises(UsageError, match="nothing"):
+        brought(f"{bucket.uri}/{path}")
+
+
+def test_a_damaged_memory_costs_no_more_than_bringing_all(bucket: Bucket) -> None:
+    """
+    It is never the only witness.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    (one.folder / "a.txt").write_text("A")
+    one.push()
+    memory = one.folder.parent / "out.json"
+    assert ["a.txt"] == [*json.loads(memory.read_text())]
+    memory.write_text("{")
+
+    one.pull()
+
+    assert {"a.txt": "A"} == _files(one.folder)
