@@ -28,7 +28,7 @@ from flows.narration.plan import Estimate
 from flows.stopping import setting_its_own_state
 
 ANSWER_SECONDS = 24 * 3600
-"""How long a person may take; then the run is Failed, and `flows/alerts.yaml` says why."""
+"""How long a person may take; then the run is Failed, and `flows/alerts.yaml` says what to do."""
 
 MOST_INPUTS = 200
 """Inputs of a run that are looked at, which is as many as Prefect tells at once."""
@@ -42,7 +42,7 @@ class Answer(RunInput):
     """
 
     go_on: Literal["yes", "no"] = Field(
-        title="Go on?", description="yes: it goes on from here. no: it ends, and nothing was sent."
+        title="Go on?", description="yes: it goes on from here. no: it ends, and nothing is narrated."
     )
     remark: str = Field(default="", max_length=500, title="Remark", description="Why; it stands in the run's log and report.")
     name: str = Field(default="", max_length=100, title="Your name", description="Who says so, for the record.")
@@ -69,11 +69,11 @@ async def approve_cost(need: Estimate, *, above_usd: float | None) -> None:
     if not _may_wait():
         raise MoneyError(
             f"This run needs {what}, more than the {above_usd:.4f} USD of --approve-above-usd.",
-            "Nothing was sent. Add --yes to go on.",
+            "No text was sent. Add --yes to go on.",
         )
     question = (
         f"**It needs {what}**: {need.bytes - (need.bytes_covered or 0)} bytes to send, {need.bytes_covered or 0} recorded "
-        f"already. Above {above_usd:.4f} USD a person is asked. Nothing is sent until you answer."
+        f"already. Above {above_usd:.4f} USD a person is asked. No text is sent until you answer."
     )
     await _ask("cost", what, question, amount=ceil(need.usd * 1e6), usd=need.usd, above_usd=above_usd, hours=need.hours)
 
@@ -117,7 +117,7 @@ async def _ask(topic: str, what: str, question: str, *, amount: int = 0, **told:
             )
     get_run_logger().info("%s, to %s.", answer.told, what)
     if answer.go_on == "no":
-        raise Declined(f"{answer.told}, to {what}.", "Nothing was sent. Start a new run to be asked again.")
+        raise Declined(f"{answer.told}, to {what}.", "No text was sent. Start a new run to be asked again.")
 
 
 def said(kept: Iterable[FlowRunInput], topic: str, *, amount: int) -> tuple[int, Answer | None]:

@@ -15,10 +15,12 @@ from prefect.runtime import flow_run
 
 from flows.credentials import account_of
 from flows.knobs import BookChoice, BookGroups, BookOutput, Limits, VoiceChoice
+from flows.names import named
 from flows.narration.books import BookPlan
 from flows.narration.speech import Delivery
+from flows.reporting import outcome
 from flows.settings import from_environment
-from flows.steps import begin_book, bind_book, cast_voice, in_production, outcome, record_all, record_and_master
+from flows.steps import begin_book, bind_book, cast_voice, in_production, record_all, record_and_master
 
 AS_IT_IS = BookPlan()
 
@@ -30,7 +32,7 @@ def _run_name() -> str:
     given: dict[str, Any] = flow_run.get_parameters()
     book, voice = BookChoice.model_validate(given["book"]), VoiceChoice.model_validate(given["voice"])
     who = voice.voice_title or voice.voice_id or Path(voice.reference[0]).stem
-    return f"audiobook {Path(book.book).stem} as {who}"
+    return named(f"audiobook {Path(book.book).stem} as {who}")
 
 
 @flow(name="audiobook", flow_run_name=_run_name)
@@ -48,7 +50,7 @@ async def audiobook(
     Only clone a voice whose owner consents. The result is the run's manifest, as in `run.json`; `book.json` lists the files.
 
     Args:
-        book: Which book is narrated.
+        book: Which book is narrated; a relative path, here and below, means the folder that the deployment is of.
         voice: Whose voice narrates; only clone one whose owner consents.
         speech: How the text is spoken.
         output: What is made, and where.
@@ -60,7 +62,12 @@ async def audiobook(
     async with in_production(production):
         account, folder = await account_of(voice), output.folder / ".voice"
         cast, entry = await cast_voice(
-            voice, account=account, folder=folder, patience=limits, ask_on_warnings=limits.ask_on_warnings
+            voice,
+            account=account,
+            folder=folder,
+            patience=limits,
+            ask_on_warnings=limits.ask_on_warnings,
+            shared=output.shared,
         )
         await record_all(production, cast, entry, account=account, each=record_and_master)
         await bind_book(production)

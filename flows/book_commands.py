@@ -16,7 +16,9 @@ from flows.narration.audiobook import BookProduction
 from flows.narration.edition import BookOrder
 from flows.narration.errors import ExitCode, KeyRefused, UsageError
 from flows.narration.files import replacing
+from flows.narration.mirror import brought, give_back
 from flows.narration.speech import Delivery
+from flows.narration.storage import is_remote
 from flows.options import CONSENT, command_in, json_option, options
 from flows.settings import BookSettings
 
@@ -44,17 +46,28 @@ def _book(arguments: argparse.Namespace) -> int:
         raise UsageError("--write goes with --outline.", "Add --outline: it shows what is written.")
     if arguments.yes:
         arguments.approve_above_usd = None
-    found = [one for given in arguments.books for one in edition.books_in(Path(given))]
+    found = [one for given in arguments.books for one in _books_in(given)]
     given = {name: value for name, value in vars(arguments).items() if name in BookSettings.model_fields}
-    all_settings = [settings.checked(BookSettings, {**given, "book": str(one)}) for one in found]
+    all_settings = [settings.checked(BookSettings, {**given, "book": one}) for one in found]
     if arguments.outline:
         return _outline(all_settings, write=arguments.write, as_json=arguments.json)
     return narrate_books([_groups(knobs) for knobs in all_settings], as_json=arguments.json)
 
 
+def _books_in(given: str) -> list[str]:
+    """
+    Tell the books that *given* stands for; those in object storage by their URIs, so that a run may be told of them elsewhere.
+    """
+    found = edition.books_in(brought(given))
+    if not is_remote(given):
+        return [str(one) for one in found]
+    return [given] if len(found) == 1 and found[0] == brought(given) else [f"{given.rstrip('/')}/{one.name}" for one in found]
+
+
 def _groups(knobs: BookSettings) -> BookGroups:
-    source = Path(knobs.book)
-    return knobs.groups(edition.plan_beside(source), beside=source if source.is_dir() else source.parent)
+    source = brought(knobs.book)
+    folder = knobs.book if source.is_dir() else knobs.book.rsplit("/", 1)[0] if is_remote(knobs.book) else str(source.parent)
+    return knobs.groups(edition.plan_beside(source), beside=folder)
 
 
 def _outline(all_settings: list[BookSettings], *, write: bool, as_json: bool) -> int:
@@ -63,12 +76,13 @@ def _outline(all_settings: list[BookSettings], *, write: bool, as_json: bool) ->
     """
     told = []
     for knobs in all_settings:
-        source, chosen = Path(knobs.book), knobs.group(BookChoice)
+        source, chosen = brought(knobs.book), knobs.group(BookChoice)
         plan = edition.plan_beside(source)
         book, cutting = orders.read_book(chosen, plan)
         said = books.outline(book, cutting=cutting, model=knobs.model, speed=knobs.speed)
         if write:
             said["plan"] = str(_write(source, books.write_plan(book, plan)))
+            give_back(knobs.book, Path(said["plan"]))
         told.append(said)
     if as_json:
         print(json.dumps(told if len(told) > 1 else told[0], ensure_ascii=False))

@@ -18,15 +18,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from flows import book_commands, orders, retake_command, settings, studio_commands, up
+from flows import book_commands, housekeeping_commands, orders, retake_command, settings, studio_commands, up
 from flows.knobs import Groups, Limits, Output, Scripts, VoiceKnobs
 from flows.narration import cost, ledger, plan, report
-from flows.narration.errors import ExitCode, KeyRefused, UsageError
+from flows.narration.errors import ExitCode, KeyRefused, UsageError, storing
 from flows.narration.manifest import RUN, Manifest
+from flows.narration.mirror import bring_records
 from flows.narration.production import Production
 from flows.narration.retakes import Retakes
+from flows.narration.shared import open_store
 from flows.narration.speech import Delivery, Speech, Voice
-from flows.narration.takes import TakeStore, key_by
+from flows.narration.takes import key_by
 from flows.narration.voice import REFERENCE_TAG
 from flows.options import CONSENT, command_in, help_of, json_option, options
 from flows.sandbox.scenarios import SCENARIOS
@@ -83,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     json_option(forms)
 
     _voices(commands)
+    housekeeping_commands.add_takes(commands)
     studio_commands.add(commands)
 
     up.add_to(commands)
@@ -103,7 +106,7 @@ def _version() -> str:
 
 
 def _voices(commands: Any) -> None:
-    voices = commands.add_parser("voices", help="List, show or delete the account's voices.", description=CONSENT)
+    voices = commands.add_parser("voices", help="List, show, delete or prune the account's voices.", description=CONSENT)
     actions = voices.add_subparsers(metavar="ACTION", required=True)
     json_option(command_in(actions, "list", _voices_list, "List the account's voices, and which reference each was made from."))
     show = command_in(actions, "show", _voices_show, "Show one voice.")
@@ -112,6 +115,7 @@ def _voices(commands: Any) -> None:
     delete = command_in(actions, "delete", _voices_delete, "Delete voices for good.")
     delete.add_argument("voice_ids", metavar="ID", nargs="+")
     delete.add_argument("--yes", action="store_true", help="Do not ask first.")
+    housekeeping_commands.add_prune(actions)
 
 
 def _day(told: str) -> date:
@@ -176,6 +180,8 @@ def narrate_scripts(groups: Groups, *, as_json: bool) -> int:
             settings.account().key  # noqa: B018  # refuses a missing key
     except KeyRefused as error:
         manifest = Production(order).finish(state="failed", error=str(error))
+        if order.mirror is not None:
+            order.mirror.push()
         if as_json:
             print(json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False))
         raise
@@ -197,8 +203,9 @@ def _estimate(arguments: argparse.Namespace) -> int:
     knobs = _settings(arguments)
     survey = orders.survey(scripts=knobs.group(Scripts), output=knobs.group(Output))
     output = knobs.group(Output)
+    bring_records(output.out)
     voice_id = knobs.voice_id or _last_voice(output.folder)
-    store = TakeStore(output.takes_folder)
+    store = open_store(output.takes_uri)
     key_of = key_by(str(voice_id), delivery=knobs.group(Delivery), host=settings.account().host, store=store)
     told = plan.estimate(
         survey,
@@ -223,7 +230,8 @@ def _estimate_lines(told: plan.Estimate, *, scripts: int, model: str) -> Iterato
 
 
 def _ledger(arguments: argparse.Namespace) -> int:
-    folder = _settings(arguments).group(Output).takes_folder
+    with storing():
+        folder = open_store(_settings(arguments).group(Output).takes_uri).ledgers()
     days = {name: day.isoformat() for name in ("since", "until") if (day := getattr(arguments, name)) is not None}
     sums = ledger.summed(folder, by=arguments.by, **days)
     (total,) = ledger.summed(folder, by=[], **days)
@@ -244,7 +252,7 @@ def _last_voice(out: Path) -> str | None:
 
 
 def _voices_list(arguments: argparse.Namespace) -> int:
-    listing = _ask(lambda speech: speech.voices())
+    listing = ask_service(lambda speech: speech.voices())
     found = listing.voices
     if arguments.json:
         print(json.dumps([asdict(voice) for voice in found], ensure_ascii=False))
@@ -258,7 +266,7 @@ def _voices_list(arguments: argparse.Namespace) -> int:
 
 
 def _voices_show(arguments: argparse.Namespace) -> int:
-    voice = _ask(lambda speech: speech.voice(arguments.voice_id))
+    voice = ask_service(lambda speech: speech.voice(arguments.voice_id))
     if arguments.json:
         print(json.dumps(asdict(voice), ensure_ascii=False))
     else:
@@ -274,7 +282,7 @@ def _voices_delete(arguments: argparse.Namespace) -> int:
         if input(f"Delete {len(arguments.voice_ids)} voice(s) for good? [y/N] ").strip().lower() not in ("y", "yes"):
             return ExitCode.OK
     for voice_id in arguments.voice_ids:
-        _ask(lambda speech, voice_id=voice_id: speech.delete_voice(voice_id))
+        ask_service(lambda speech, voice_id=voice_id: speech.delete_voice(voice_id))
         _say(f"Deleted {voice_id}.")
     return ExitCode.OK
 
@@ -286,13 +294,16 @@ def _made_from(voice: Voice) -> str:
     return next((tag.removeprefix(REFERENCE_TAG) for tag in voice.tags if tag.startswith(REFERENCE_TAG)), "-")
 
 
-def _ask(question: Any) -> Any:
+def ask_service(question: Any) -> Any:
     """
     Ask the service one thing.
     """
     account = settings.account()
 
     async def asked() -> Any:
+        """
+        Open the door, ask, and close it.
+        """
         async with Speech(key=account.key, base_url=account.base_url) as speech:
             return await question(speech)
 

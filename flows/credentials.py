@@ -20,6 +20,9 @@ from flows.settings import Account
 
 SLUG = "fish-audio-credentials"
 
+BLOCK = "fish-audio"
+"""The block that deployments name; where it is not there, the environment's key counts, and for no other."""
+
 
 class FishAudioCredentials(Block):
     """
@@ -66,6 +69,11 @@ async def account_of(voice: VoiceChoice) -> Account:
     if block is not None:
         given = {"api_key": block.api_key, "base_url": block.base_url, "allow_http": block.allow_http}
         return settings.checked(Account, given)
+    if voice.credentials != BLOCK:
+        raise UsageError(
+            f"There is no block “{voice.credentials}” of the type {SLUG}.",
+            "Make it in the UI, under Blocks, or name one that is there (Account, --credentials).",
+        )
     account = settings.account()
     if account.api_key is None or not account.api_key.get_secret_value().strip():
         raise KeyRefused(

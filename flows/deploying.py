@@ -4,6 +4,7 @@ What deployments need on a Prefect server, and where the file is that describes 
 Whatever is there already stays as somebody made it: a second time, nothing changes.
 """
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +16,9 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
-from flows.credentials import SLUG, FishAudioCredentials
+from flows.credentials import BLOCK, SLUG, FishAudioCredentials
 from flows.narration.errors import UsageError
+from flows.narration.storage import is_remote
 
 PoolType = Literal["process", "docker"]
 
@@ -26,8 +28,8 @@ POOLS: dict[PoolType, str] = {"process": "narrate", "docker": "narrate-docker"}
 FILES: dict[PoolType, str] = {"process": "prefect.yaml", "docker": "prefect-docker.yaml"}
 """What describes the deployments for a pool."""
 
-BLOCK = "fish-audio"
-"""The block that they name."""
+WORKING_DIRECTORY = "prefect.deployments.steps.set_working_directory"
+"""The step in which a deployment says what its paths are relative to."""
 
 PROJECT = "narrate"
 """What our prefect.yaml says under `name`, so that another project's is not taken for it."""
@@ -54,11 +56,31 @@ def find(given: Path | None, kind: PoolType = "process") -> Path:
 
 
 def _project(file: Path) -> str | None:
+    """
+    Read whose file it is; `UsageError` where that cannot be told.
+    """
     try:
         told = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise UsageError(f"{file} cannot be read: {said}.", "Mend it, or name another with --prefect-file.") from error
     return str(told.get("name")) if isinstance(told, dict) else None
+
+
+def missing(file: Path) -> list[str]:
+    """
+    Name the paths that the deployments of *file* are given to read, and that are not there.
+    """
+    told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    wanted: list[str] = []
+    for deployment in told.get("deployments") or []:
+        groups = deployment.get("parameters") or {}
+        for group, knob in (("scripts", "scripts"), ("book", "book"), ("books", "books"), ("voice", "reference")):
+            knobs = groups.get(group)
+            named = knobs.get(knob) if isinstance(knobs, dict) else None  # a flow of somebody's own may have others
+            listed = named if isinstance(named, list) else [named]
+            wanted += [path for path in listed if isinstance(path, str) and "{{" not in path and not is_remote(path)]
+    return [path for path in dict.fromkeys(wanted) if not os.path.exists(path)]  # noqa: PTH110  # where one may not look, too
 
 
 async def setup(kind: PoolType) -> list[str]:
@@ -83,6 +105,25 @@ async def has_key() -> bool:
         except ObjectNotFound:
             return False
     return True
+
+
+async def refuse_another_folder(ui: str) -> None:
+    """
+    Raise `UsageError` where the deployments of the studio whose *ui* that is have another folder than this: they would change
+    over to this one, runs that are due among them.
+    """
+    async with get_client() as client:
+        try:
+            there = await client.read_deployment_by_name("narrate/narrate")
+        except ObjectNotFound:
+            return
+    told = [step.get(WORKING_DIRECTORY, {}).get("directory") for step in there.pull_steps or []]
+    folder = next((Path(found) for found in told if found), Path.cwd())
+    if folder != Path.cwd():
+        raise UsageError(
+            f"A studio is up already, in {folder}; its UI is at {ui}.",
+            "End it with Ctrl-C where it runs, or start its runs there; their form takes any folder.",
+        )
 
 
 async def _pool(client: PrefectClient, kind: PoolType) -> str:

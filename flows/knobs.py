@@ -7,7 +7,7 @@ variable of the environment.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,9 +16,12 @@ from flows.narration.books import BookPlan
 from flows.narration.files import require_writable
 from flows.narration.forms import without_null
 from flows.narration.limiter import Patience
+from flows.narration.mirror import VOICE, Mirror, bring_records, folder_of, mirror_of
 from flows.narration.segments import Cutting
+from flows.narration.shared import cache_folder, open_store
 from flows.narration.speech import Delivery
-from flows.narration.takes import local_folder
+from flows.narration.storage import is_remote, within
+from flows.narration.takes import TakeStore, local_folder
 
 FORM = ConfigDict(frozen=True, extra="forbid", json_schema_extra=without_null)
 
@@ -28,7 +31,8 @@ class _Source(BaseModel):
 
     scripts: str = Field(
         min_length=1,
-        description="Folder of .txt and .md files, or one such file. A folder is walked in natural order, subfolders too.",
+        description="Folder of .txt and .md files, or one such file: a path such as /srv/books/my-novel, or a URI such as "
+        "s3://bucket/scripts. A folder is walked in natural order, subfolders too.",
         examples=["data/scripts", "/srv/books/my-novel"],
     )
     encoding: str | None = Field(
@@ -51,7 +55,8 @@ class _BookSource(BaseModel):
     book: str = Field(
         min_length=1,
         title="Book",
-        description="An .epub, .docx, .md, .txt or .html file, or a folder of chapter files.",
+        description="An .epub, .docx, .md, .txt or .html file, or a folder of chapter files: a path such as "
+        "/srv/books/my-novel.epub, or a URI such as s3://bucket/my-novel.epub.",
         examples=["/srv/books/my-novel.epub"],
     )
     encoding: str | None = Field(
@@ -77,8 +82,8 @@ class VoiceKnobs(BaseModel):
     reference: list[str] = Field(
         title="Reference recordings",
         default=[],
-        description="Recordings of the speaker, 10 to 270 seconds in all (wav, flac, mp3, m4a, ogg, opus, webm, aiff). The "
-        "speaker must consent to the cloning.",
+        description="Recordings of the speaker, 10 to 270 seconds in all (wav, flac, mp3, m4a, ogg, opus, webm, aiff): paths "
+        "such as data/reference.wav, or URIs such as s3://bucket/voice.wav. The speaker must consent to the cloning.",
         examples=[["data/reference.wav"]],
     )
     transcript: str | None = Field(
@@ -121,7 +126,7 @@ class VoiceKnobs(BaseModel):
         pattern=r"^[a-z0-9-]+$",
         max_length=100,
         description="Name of the Prefect block (type fish-audio-credentials) with the account's key, never the key itself; "
-        "without one, or where there is no such block, FISH_API_KEY and FISH_BASE_URL in the environment say which account.",
+        "without one, or where there is no block fish-audio, FISH_API_KEY and FISH_BASE_URL in the environment say which.",
         examples=["fish-audio"],
     )
 
@@ -133,8 +138,10 @@ class VoiceChoice(VoiceKnobs):
 
     @model_validator(mode="after")
     def _one_voice(self) -> Self:
-        if bool(self.reference) == bool(self.voice_id):
-            raise ValueError("give either recordings (--reference) or the id of a voice (--voice-id), one of the two")
+        if self.reference and self.voice_id:
+            raise ValueError("recordings (--reference) and the id of a voice (--voice-id) were given: clear one of the two")
+        if not (self.reference or self.voice_id):
+            raise ValueError("give either recordings (--reference) or the id of a voice (--voice-id)")
         if self.instant and self.voice_id:
             raise ValueError("--instant sends a recording along: it goes with --reference, not with --voice-id")
         return self
@@ -147,10 +154,23 @@ class _Place(BaseModel):
         title="Output folder",
         default="data/audio",
         min_length=1,
-        description="Folder the narrations go to, mirroring the scripts; a book has a folder of its own in it.",
+        description="Folder the narrations go to, mirroring the scripts; a book has a folder of its own in it. A path, or a "
+        "URI such as s3://bucket/out.",
     )
     takes: str | None = Field(
-        title="Take store", default=None, description="Folder of the take store; by default .takes in the output folder."
+        title="Take store",
+        default=None,
+        description="Folder of the take store; by default .takes in the output folder. A path, or a URI such as "
+        "s3://bucket/takes, which several machines may share.",
+    )
+    served_at: str | None = Field(
+        title="Served at (address)",
+        default=None,
+        pattern=r"^https?://[^\s/]+(/\S*)?$",
+        max_length=1000,
+        description="Address at which a web server or a public bucket has the output folder, so that run pages link what was "
+        "made. `narrate up` serves what its own machine makes.",
+        examples=["https://audio.example.org/nightly"],
     )
 
 
@@ -158,24 +178,57 @@ class _Folders(_Place):
     @property
     def folder(self) -> Path:
         """
-        The output folder.
+        The output folder, or where its copy is worked on.
         """
-        return local_folder(self.out)
+        return folder_of(self.out)
+
+    @property
+    def takes_uri(self) -> str:
+        """
+        Where the take store is.
+        """
+        return self.takes or (f"{self.out.rstrip('/')}/.takes" if is_remote(self.out) else str(self.folder / ".takes"))
+
+    @property
+    def shared(self) -> str | None:
+        """
+        Where the take store is, if other hosts may share it.
+        """
+        return self.takes_uri if is_remote(self.takes_uri) else None
 
     @property
     def takes_folder(self) -> Path:
         """
-        The take store's folder.
+        The take store's folder, or that of the copies of takes.
         """
-        return local_folder(self.takes) if self.takes else self.folder / ".takes"
+        return cache_folder(self.takes_uri, "takes") if self.shared else local_folder(self.takes_uri)
 
-    def folders(self) -> tuple[Path, Path]:
+    def of_book(self, name: str) -> Path:
         """
-        Return the output folder and the take store's; `UsageError` where nothing can be written there.
+        Tell the folder of a book's own by its *name*, or where the copy of that is worked on.
+        """
+        return folder_of(self._uri_of(name)) if is_remote(self.out) else self.folder / name
+
+    def _uri_of(self, book: str) -> str:
+        return within(self.out, book) if book and is_remote(self.out) else self.out
+
+    def places(self, book: str = "", *, to_read: bool = False) -> tuple[Path, TakeStore, Mirror | None]:
+        """
+        Return the output folder, or that of the *book* of that name in it; the take store; and the mirror where the folder is
+        but a copy of one in object storage. No run has copies of other books than its own.
+
+        With *to_read* only records of runs are brought there, and there is no mirror. Raises `UsageError` where nothing can be
+        written there, or it cannot be reached.
         """
         for folder in (self.folder, self.takes_folder):
             require_writable(folder)
-        return self.folder, self.takes_folder
+        if to_read:
+            bring_records(self._uri_of(book))
+        store, mirror = open_store(self.takes_uri), None if to_read else mirror_of(self._uri_of(book))
+        if mirror and book:
+            voices = self.folder.with_name(f"{self.folder.name}{VOICE}")
+            mirror.along = Mirror(within(self.out, VOICE), self.folder / VOICE, beside=voices)
+        return self.of_book(book), store, mirror
 
 
 class Output(Sound, _Folders):
@@ -223,9 +276,72 @@ class _Purse(BaseModel):
     )
 
 
-class Limits(Patience, _Purse):
+class _Shared(BaseModel):
+    model_config = FORM
+
+    account_limit: str | None = Field(
+        title="Limit of the account (name)",
+        default=None,
+        pattern=r"^[\w.: -]+$",
+        max_length=100,
+        description="Name of a Prefect global concurrency limit that all runs of an account share, on any machine: each sends "
+        "only on slots of it, leased for up to 50 seconds. Made by `prefect gcl create NAME --limit 5`.",
+        examples=["fish-audio"],
+    )
+
+
+class Limits(_Shared, Patience, _Purse):
     """
     What may be spent, in money and in patience.
+    """
+
+
+class LibraryChoice(BaseModel):
+    """
+    Which books are made, each by a run of its own.
+    """
+
+    model_config = FORM
+
+    books: list[str] = Field(
+        min_length=1,
+        title="Books",
+        description="Books (.epub, .docx, .md, .txt, .html), folders of chapters or scripts, folders of .epub and .docx books, "
+        "and folders of nothing but folders, each a book: paths, or URIs such as s3://bucket/books.",
+        examples=[["/srv/books"]],
+    )
+    kind: Literal["audiobook", "narrate"] = Field(
+        title="What is made of each",
+        default="audiobook",
+        description="audiobook: mastered chapters and an M4B. narrate: a narration of each script, in a folder for each book.",
+    )
+    deployment: str | None = Field(
+        title="Deployment",
+        default=None,
+        pattern=r"^[^/]+/[^/]+$",
+        description="Deployment that each book's run is started through; its own parameters count where the library sets none. "
+        "By default audiobook/audiobook or narrate/narrate.",
+        examples=["audiobook/audiobook"],
+    )
+    at_once: int = Field(
+        title="Books at once",
+        default=3,
+        ge=1,
+        le=100,
+        description="Runs under way at once; more workers than that are of no use to this library.",
+    )
+
+    @property
+    def through(self) -> str:
+        """
+        The deployment's name.
+        """
+        return self.deployment or f"{self.kind}/{self.kind}"
+
+
+class LibraryOutput(_Folders):
+    """
+    Where the books go: audiobooks to a folder `Author - Title` each, narrations to one named after the book.
     """
 
 

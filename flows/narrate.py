@@ -15,9 +15,11 @@ from prefect.runtime import flow_run
 
 from flows.credentials import account_of
 from flows.knobs import Groups, Limits, Output, Scripts, VoiceChoice
+from flows.names import named
 from flows.narration.speech import Delivery
+from flows.reporting import outcome
 from flows.settings import from_environment
-from flows.steps import begin, cast_voice, in_production, outcome, record_all
+from flows.steps import begin, cast_voice, in_production, record_all
 
 
 def _run_name() -> str:
@@ -27,7 +29,7 @@ def _run_name() -> str:
     given: dict[str, Any] = flow_run.get_parameters()
     scripts, voice = Scripts.model_validate(given["scripts"]), VoiceChoice.model_validate(given["voice"])
     who = voice.voice_title or voice.voice_id or Path(voice.reference[0]).stem
-    return f"narrate {Path(scripts.scripts).name} as {who}"
+    return named(f"narrate {Path(scripts.scripts).name} as {who}")
 
 
 @flow(name="narrate", flow_run_name=_run_name)
@@ -44,7 +46,7 @@ async def narrate(
     Only clone a voice whose owner consents. The result is the run's manifest, as in `run.json`.
 
     Args:
-        scripts: What is narrated.
+        scripts: What is narrated; a relative path, here and below, means the folder that the deployment is of.
         voice: Whose voice narrates; only clone one whose owner consents.
         speech: How the text is spoken.
         output: What is made, and where.
@@ -54,6 +56,8 @@ async def narrate(
     async with in_production(production):
         account = await account_of(voice)
         folder, ask = output.folder / ".voice", limits.ask_on_warnings
-        cast, entry = await cast_voice(voice, account=account, folder=folder, patience=limits, ask_on_warnings=ask)
+        cast, entry = await cast_voice(
+            voice, account=account, folder=folder, patience=limits, ask_on_warnings=ask, shared=output.shared
+        )
         await record_all(production, cast, entry, account=account)
     return outcome(production)

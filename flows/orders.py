@@ -6,6 +6,7 @@ import json
 import os
 from contextlib import suppress
 from contextvars import ContextVar
+from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from flows.narration.edition import BookOrder
 from flows.narration.errors import UsageError
 from flows.narration.files import replacing
 from flows.narration.mastering import level_profile
+from flows.narration.mirror import Mirror, brought, folder_of, mirror_of
 from flows.narration.production import Order
 from flows.narration.retakes import Retakes
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery
-from flows.narration.takes import TakeStore
+from flows.narration.storage import is_remote
 from flows.narration.voice import refuse_recordings
 
 ASKED = ".asked.json"
@@ -30,6 +32,7 @@ ASKED = ".asked.json"
 
 COMMON: dict[str, type[Any]] = {"voice": VoiceChoice, "speech": Delivery, "limits": Limits}
 
+_approved: ContextVar[float] = ContextVar("approved", default=0.0)
 _ahead: ContextVar[tuple[Groups | BookGroups, Order] | None] = ContextVar("ahead", default=None)
 
 
@@ -37,7 +40,19 @@ def survey(*, scripts: Scripts, output: Output) -> plan.Survey:
     """
     Read and cut the scripts.
     """
-    return plan.survey(Path(scripts.scripts), out=output.folder, sound=output, cutting=scripts, encoding=scripts.encoding)
+    return plan.survey(brought(scripts.scripts), out=output.folder, sound=output, cutting=scripts, encoding=scripts.encoding)
+
+
+def approve(usd: float) -> None:
+    """
+    Have nobody asked for so many USD more in this very process: a person has just wanted them spent.
+    """
+    _approved.set(usd)
+
+
+def _above(limits: Limits) -> float | None:
+    approved = _approved.get()
+    return None if limits.approve_above_usd is None or isinf(approved) else limits.approve_above_usd + approved
 
 
 def order_ahead(groups: Groups | BookGroups) -> Order:
@@ -50,11 +65,12 @@ def order_ahead(groups: Groups | BookGroups) -> Order:
     return made
 
 
-def order(groups: Groups | BookGroups) -> Order:
+def order(groups: Groups | BookGroups, *, to_read: bool = False) -> Order:
     """
     Raise `UsageError` for whatever is wrong with what was asked for; nothing was sent, and only OUT may have been made.
 
-    What `order_ahead` made of the same *groups* is taken: the scripts are narrated as they were when the command began.
+    With *to_read* the order is only looked at: of an OUT in object storage records are brought, and nothing else. What
+    `order_ahead` made of the same *groups* is taken: the scripts are narrated as they were when the command began.
     """
     ahead = _ahead.get()
     if ahead is not None and ahead[0] == groups:
@@ -62,24 +78,27 @@ def order(groups: Groups | BookGroups) -> Order:
     voice = groups.voice
     if not voice.credentials:
         settings.account()
-    refuse_recordings(voice.reference, transcript=voice.transcript, instant=voice.instant)
-    return _of_book(groups) if isinstance(groups, BookGroups) else _of_scripts(groups)
+    refuse_recordings([*map(str, map(brought, voice.reference))], transcript=voice.transcript, instant=voice.instant)
+    return _of_book(groups, to_read=to_read) if isinstance(groups, BookGroups) else _of_scripts(groups, to_read=to_read)
 
 
-def _of_scripts(groups: Groups) -> Order:
+def _of_scripts(groups: Groups, *, to_read: bool) -> Order:
     output, limits = groups.output, groups.limits
     read = survey(scripts=groups.scripts, output=output)
-    out, takes = output.folders()
+    out, store, mirror = output.places(to_read=to_read)
     plan.refuse_folded(read, out=out)
     return Order(
         survey=read,
         out=out,
-        store=TakeStore(takes),
+        store=store,
+        mirror=mirror,
+        links=settings.links_of(output, out),
         delivery=groups.speech,
         sound=output,
         patience=limits,
         budget_usd=limits.budget,
-        approve_above_usd=limits.approve_above_usd,
+        approve_above_usd=_above(limits),
+        account_limit=limits.account_limit,
         retakes=Retakes.of(out),
         language=groups.scripts.language,
     )
@@ -89,32 +108,35 @@ def read_book(chosen: BookChoice, book_plan: BookPlan) -> tuple[Book, Cutting]:
     """
     Read a book, and say how it is cut.
     """
-    return edition.read(Path(chosen.book), book_plan, encoding=chosen.encoding, cutting=chosen)
+    return edition.read(brought(chosen.book), book_plan, encoding=chosen.encoding, cutting=chosen)
 
 
-def _of_book(groups: BookGroups) -> BookOrder:
-    output, limits, source = groups.output, groups.limits, Path(groups.book.book)
+def _of_book(groups: BookGroups, *, to_read: bool) -> BookOrder:
+    output, limits, source = groups.output, groups.limits, brought(groups.book.book)
     book_plan = groups.plan if groups.plan != BookPlan() else edition.plan_beside(source)
     profile = level_profile(output.profile or book_plan.profile or edition.PROFILE)
     book, cutting = read_book(groups.book, book_plan)
     parts = edition.spoken(book, book_plan)
     read = edition.survey(source, parts, book, cutting=cutting)
-    out, takes = output.folders()
+    out, store, mirror = output.places(edition.folder_of(book, output.folder).name, to_read=to_read)
     made = BookOrder(
         survey=read,
-        out=edition.folder_of(book, out),
-        store=TakeStore(takes),
+        out=out,
+        store=store,
+        mirror=mirror,
+        links=settings.links_of(output, out.parent),
         delivery=groups.speech,
         sound=Sound(**output.model_dump(include=set(Pauses.model_fields))),
         patience=limits,
         budget_usd=limits.budget,
-        approve_above_usd=limits.approve_above_usd,
+        approve_above_usd=_above(limits),
+        account_limit=limits.account_limit,
         source=source,
         book=book,
         plan=book_plan,
         profile=profile,
         spoken=parts,
-        retakes=Retakes.of(edition.folder_of(book, out)),
+        retakes=Retakes.of(out),
     )
     edition.refuse_another_s(made)
     return made
@@ -133,6 +155,14 @@ def remember(groups: Groups | BookGroups, order: Order) -> None:
             temporary.write_text(text, encoding="utf-8")
 
 
+def made_at(uri: str) -> tuple[Path, Mirror | None]:
+    """
+    Return the folder that an earlier run made at *uri*, and its mirror where that is but a copy.
+    """
+    mirror = mirror_of(uri)
+    return (mirror.folder if mirror else folder_of(uri).resolve()), mirror
+
+
 def remembered(out: Path) -> Groups | BookGroups:
     """
     Return what the last run into *out* was asked for, relative to the folder it ran in, which becomes this process's.
@@ -148,14 +178,25 @@ def remembered(out: Path) -> Groups | BookGroups:
     try:
         os.chdir(folder)
     except OSError as error:
-        raise UsageError(f"{folder}, where it was made, is not there.", "Run the command that made it once more.") from error
+        if not _is_anywhere(asked):
+            raise UsageError(
+                f"{folder}, where it was made, is not there.", "Run the command that made it once more."
+            ) from error
     groups = _groups(said.get("kind"), asked)
     made_in = groups.output.folder.resolve()
-    if here != made_in and here.parent != made_in:
+    if here not in (made_in, groups.output.of_book(here.name).resolve()):
         raise UsageError(
             f"{out} was made as {made_in} and has moved.", "Run the command that made it once more, with its --out."
         )
     return groups
+
+
+def _is_anywhere(asked: dict[str, Any]) -> bool:
+    """
+    Say whether all that a run reads and writes is in object storage, so that it matters not where it is started.
+    """
+    source = asked.get("scripts", {}).get("scripts") or asked.get("book", {}).get("book") or ""
+    return all(map(is_remote, [source, asked["output"]["out"], *asked["voice"]["reference"]]))
 
 
 def _groups(kind: object, asked: dict[str, Any]) -> Groups | BookGroups:

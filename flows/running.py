@@ -55,14 +55,15 @@ def run_books(books: Sequence[BookGroups], *, as_json: bool) -> int:
     """
     results: list[dict[str, Any]] = []
     errors: list[BaseException] = []
+    spent = 0.0
     for groups in books:
-        spent = sum(result["totals"]["usd"] for result in results)
         if groups.limits.budget is not None and spent:
             left = groups.limits.model_copy(update={"budget": max(0.0, groups.limits.budget - spent)})
             groups = replace(groups, limits=left)
         result, error = _run(groups)
         if result:
             results.append(result)
+            spent += Totals.model_validate(result["totals"]).usd_at_most(model=groups.speech.model)
         if not as_json:
             _tell(result, as_json=False)
         if isinstance(error, BaseException):
@@ -166,7 +167,7 @@ def _look(progress: Progress, productions: list[Production], done: threading.Eve
     while not done.wait(REFRESH_SECONDS):
         if productions:
             now = productions[-1].progress
-            progress.update(scripts, total=now.scripts, completed=now.scripts_done)
+            progress.update(scripts, total=now.scripts, completed=now.scripts_done + now.scripts_failed)
             more = f"{now.minutes:.1f} min made, {now.usd:.4f} USD"
             progress.update(segments, total=now.segments, completed=now.segments_done, more=more)
 

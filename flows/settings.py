@@ -38,7 +38,9 @@ from flows.narration.books import BookPlan
 from flows.narration.errors import KeyRefused, UsageError
 from flows.narration.files import legible
 from flows.narration.forms import Sparse
+from flows.narration.links import Links
 from flows.narration.speech import Delivery
+from flows.narration.storage import within
 
 Group = TypeVar("Group", bound=BaseModel)
 
@@ -49,6 +51,9 @@ PREFECT = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
+    # By default flow runs are kept for ever; events for 7 days in any case.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(365 * 24 * 3600),
     # In memory, a lease held while the server restarts is never given back.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # Every 180 s by default: how long a run that fell silent is taken for alive follows from it (automation.yaml).
@@ -106,13 +111,13 @@ class BookSettings(Limits, BookOutput, Delivery, VoiceKnobs, BookChoice, _Groupe
 
     model_config = SettingsConfigDict(env_prefix="NARRATE_", frozen=True, extra="ignore")
 
-    def groups(self, plan: BookPlan, *, beside: Path) -> BookGroups:
+    def groups(self, plan: BookPlan, *, beside: str) -> BookGroups:
         """
         Sort all knobs into their groups; the voice is that of the *plan* where none was given, its recordings *beside* it.
         """
         voice: dict[str, Any] = {name: getattr(self, name) for name in VoiceKnobs.model_fields}
         if not (self.reference or self.voice_id):
-            voice["reference"] = [str(beside / clip) for clip in plan.voice.reference]
+            voice["reference"] = [within(beside, clip) for clip in plan.voice.reference]
             voice["voice_id"] = plan.voice.id
             voice["voice_title"] = self.voice_title or plan.voice.title
             voice["transcript"] = self.transcript or plan.voice.transcript
@@ -182,6 +187,42 @@ class WebhookKnobs(BaseSettings):
     secret: SecretStr | None = Field(
         default=None, description="What they are signed with: whsec_ and 24 to 64 bytes in Base64."
     )
+
+
+class Served(BaseSettings):
+    """
+    What `narrate up` tells the runs of its worker: the *folder* whose narrations it serves, and at which *address*.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="NARRATE_SERVED_", frozen=True, extra="ignore")
+
+    folder: Path | None = Field(default=None, description="Folder that is served.")
+    address: str = Field(default="", description="Address that it is served at.")
+
+
+def links_of(output: Output | BookOutput, folder: Path) -> Links | None:
+    """
+    Tell where the files in the output folder, or in its copy *folder*, can be opened: where the knob says, or else where
+    `narrate up` serves them.
+    """
+    if output.served_at:
+        return Links(folder, output.served_at)
+    told = Served()
+    return Links(told.folder, told.address) if told.folder else None
+
+
+def use_served(folder: Path, address: str) -> None:
+    """
+    Have the runs that this process starts link what is in *folder* to *address*.
+    """
+    os.environ |= {"NARRATE_SERVED_FOLDER": str(folder), "NARRATE_SERVED_ADDRESS": address}
+
+
+def output(given: Mapping[str, Any]) -> Output:
+    """
+    Make the group of output knobs of what was *given*, else of the environment.
+    """
+    return checked(Output, {**from_environment(Output).model_dump(), **given})
 
 
 def use_account(*, base_url: str, api_key: str) -> None:

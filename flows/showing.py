@@ -21,6 +21,7 @@ from prefect.artifacts import (
     acreate_progress_artifact,
     aupdate_progress_artifact,
 )
+from prefect.utilities.urls import url_for
 
 from flows.narration import deliverables as files
 from flows.narration import report
@@ -28,14 +29,18 @@ from flows.narration.audiobook import BookProduction
 from flows.narration.deliverables import BookFile
 from flows.narration.edition import BookOrder
 from flows.narration.errors import NarrateError
-from flows.narration.ledger import summed
-from flows.narration.production import Production
+from flows.narration.ledger import last_runs, summed
+from flows.narration.production import Production, Progress
 
 EVERY_SECONDS = 2.0
-"""Between two looks at the progress: an update is a request to Prefect's server, of 25 to 60 ms."""
+"""Between two looks at the progress. Each percent is an update at most: a request to Prefect's server, of 25 to 60 ms, and an
+event in its database of about 10 rows."""
 
-DAYS = 30
+DAYS = 14
 """Days that the chart of costs shows."""
+
+RUNS = 12
+"""Runs that the other shows, so that what stands beneath each can be read."""
 
 
 @asynccontextmanager
@@ -68,15 +73,18 @@ async def _keep_up(production: Production, artifact: UUID, done: asyncio.Event) 
     while not done.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(done.wait(), EVERY_SECONDS)
-        if (now := production.progress) != before:
+        if (now := int(_percent(production.progress))) != before:
             before = now
             await _shown(_update(production, artifact))
 
 
 async def _update(production: Production, artifact: UUID) -> None:
     now = production.progress
-    done = 100.0 * now.segments_done / now.segments if now.segments else 100.0
-    await aupdate_progress_artifact(artifact, progress=min(done, 100.0), description=report.progress_line(now))
+    await aupdate_progress_artifact(artifact, progress=_percent(now), description=report.progress_line(now))
+
+
+def _percent(now: Progress) -> float:
+    return min(100.0 * now.segments_done / now.segments, 100.0) if now.segments else 100.0
 
 
 async def narration(production: Production, script: str, *, target: float | None = None) -> None:
@@ -89,7 +97,7 @@ async def narration(production: Production, script: str, *, target: float | None
         acreate_image_artifact(
             image_url=f"data:image/svg+xml;base64,{picture}",
             key=_key("narration", script),
-            description=f"{report.escaped(script)}: {contour.told}",
+            description=f"{report.linked(script, _address(production, script))}: {contour.told}",
         )
     )
 
@@ -106,7 +114,7 @@ async def deliverables(production: BookProduction, written: BookFile) -> None:
     """
     Show the finished files of a book, and what was measured on them.
     """
-    table = files.deliverables_table(written, production.order.out)
+    table = files.deliverables_table(written, production.order.out, production.order.links)
     levels = files.levels_table(written.files, production.order.profile)
     await _shown(acreate_markdown_artifact(table, key="narrate-deliverables", description=f"The audiobook “{written.title}”"))
     await _shown(acreate_markdown_artifact(levels, key="narrate-levels", description="Levels of the finished files"))
@@ -114,14 +122,37 @@ async def deliverables(production: BookProduction, written: BookFile) -> None:
 
 async def costs(production: Production) -> None:
     """
-    Show what was paid day by day for what is in this run's take store, this run's requests among it.
+    Show what was paid day by day and run by run for what is in this run's take store, this run's requests among it.
     """
+
+    def told() -> str:
+        """
+        Read the ledgers, and tell it.
+        """
+        folder = production.order.store.ledgers()
+        days = [(str(day["day"]), float(day["usd"])) for day in summed(folder, by=["day"])]
+        runs = [(began, _page(run), usd) for run, began, usd in last_runs(folder, most=RUNS)]
+        return report.costs(days[-DAYS:], runs)
+
     try:
-        days = await asyncio.to_thread(summed, production.order.store.folder, by=["day"])
-    except NarrateError:
+        shown = await asyncio.to_thread(told)
+    except (NarrateError, OSError):
         return  # nothing was ever sent
-    shown = report.costs([(str(day["day"]), float(day["usd"])) for day in days][-DAYS:])
-    await _shown(acreate_markdown_artifact(shown, key="narrate-cost", description="What was paid, day by day"))
+    await _shown(acreate_markdown_artifact(shown, key="narrate-cost", description="What was paid, day by day and run by run"))
+
+
+def _page(run: str) -> str | None:
+    """
+    Tell the address of a run's page, where there is a UI.
+    """
+    with suppress(ValueError):  # it is of another time, and no id of Prefect's
+        return url_for("flow-run", obj_id=UUID(run))
+    return None
+
+
+def _address(production: Production, script: str) -> str | None:
+    order, made = production.order, production.entries[script].audio
+    return order.links.to(order.out / made) if order.links and made else None
 
 
 def _key(kind: str, name: str) -> str:

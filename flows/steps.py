@@ -5,48 +5,43 @@ They order the tasks of `flows.tasks`; what is done in each is downstairs, in `f
 """
 
 import asyncio
-import logging
 import math
-from collections import UserDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
-from anyio import CancelScope
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.client.schemas.objects import State
-from prefect.exceptions import Pause
 from prefect.runtime import flow_run
-from prefect.states import Cancelled
 
-from flows import marks, orders, showing, telling
+from flows import endings, marks, orders, remote, showing, telling
+from flows.account_limit import lent, require
 from flows.approval import approve_cost, approve_reference
 from flows.knobs import BookGroups, Groups, VoiceChoice
-from flows.narration import companions, report
+from flows.narration import report
 from flows.narration.audiobook import BookProduction
 from flows.narration.edition import BookOrder
 from flows.narration.ending import worst
 from flows.narration.errors import (
-    Declined,
-    Interrupted,
     NarrateError,
     RequestUnread,
-    StorageFailed,
-    UsageError,
     VoiceFailed,
     storing,
 )
 from flows.narration.limiter import Patience
-from flows.narration.locks import RUN_LOCK, TAKES_LOCK, held
-from flows.narration.manifest import Manifest, ScriptEntry, VoiceEntry
+from flows.narration.locks import RUN_LOCK, held
+from flows.narration.manifest import ScriptEntry, VoiceEntry
 from flows.narration.production import Order, Production
 from flows.narration.reference import Reference
+from flows.narration.retakes import Retakes
 from flows.narration.speech import InlineReference, Speech, Voice
 from flows.narration.takes import voice_key
+from flows.reporting import reported
 from flows.settings import Account
-from flows.stopping import stoppable, suspended
+from flows.stopping import stoppable
 from flows.tasks import (
     bind,
     create_voice,
@@ -65,17 +60,23 @@ AnyProduction = TypeVar("AnyProduction", bound=Production)
 CREATE_SECONDS = 5.0
 """Seconds between attempts to create a voice, so that the account can show one whose answer got lost."""
 
-WAITING = "It waits for a person's yes or no: Resume, in the Prefect UI, asks for it."
-
 
 async def cast_voice(
-    choice: VoiceChoice, *, account: Account, folder: Path, patience: Patience, ask_on_warnings: bool = False
+    choice: VoiceChoice,
+    *,
+    account: Account,
+    folder: Path,
+    patience: Patience,
+    ask_on_warnings: bool = False,
+    shared: str | None = None,
 ) -> tuple[Voice | InlineReference, VoiceEntry]:
     """
     Have the voice a run asked for, ready to speak: normalize, create and wait, as far as each is needed.
+
+    Hosts that share the take store at the URI *shared* make one voice of one reference.
     """
     if choice.voice_id:
-        voice = await _waited(choice.voice_id, choice, account=account)
+        voice = await _waited(choice.voice_id, choice.voice_title or choice.voice_id, choice, account=account)
         entry = VoiceEntry(id=voice.id, title=voice.title, attached=True)
         await _show_voice(entry, state=voice.state, reference=None)
         return voice, entry
@@ -88,12 +89,12 @@ async def cast_voice(
         retries=math.ceil(patience.patience / CREATE_SECONDS), retry_delay_seconds=CREATE_SECONDS
     )
     try:
-        created, attached = await create(account, reference, title)
+        created, attached = await create(account, reference, title, shared)
     except RequestUnread as error:
         raise VoiceFailed(error.fact, "Look at the recording in .voice, or record anew.") from error
     entry = VoiceEntry(id=created.id, title=created.title, reference=reference.digest, attached=attached)
     try:
-        voice = await _waited(created.id, choice, account=account)
+        voice = await _waited(created.id, title, choice, account=account)
     except NarrateError as error:
         await _show_voice(entry, state=error.fact, reference=reference)
         raise
@@ -101,14 +102,14 @@ async def cast_voice(
     return voice, entry
 
 
-async def _waited(voice_id: str, choice: VoiceChoice, *, account: Account) -> Voice:
+async def _waited(voice_id: str, title: str, choice: VoiceChoice, *, account: Account) -> Voice:
     """
     Look at the voice at once, then every interval, until it is trained or its time is up.
     """
     interval = min(choice.poll_interval, max(choice.training_timeout, 0.1))
     looks = wait_for_voice.with_options(retries=math.ceil(choice.training_timeout / interval) + 1, retry_delay_seconds=interval)
     deadline = asyncio.get_running_loop().time() + choice.training_timeout
-    return await looks(account, voice_id, deadline, choice.training_timeout)
+    return await looks(account, voice_id, title, deadline, choice.training_timeout)
 
 
 async def _inline(reference: Reference, *, title: str) -> tuple[InlineReference, VoiceEntry]:
@@ -130,7 +131,7 @@ async def begin(groups: Groups) -> Production:
     order = await _ordered(groups)
     get_run_logger().info("%s to narrate into %s.", report.counted(len(order.survey.readings), "script"), order.out)
     _tell_left_out(order)
-    return Production(order, run_id=_run_id())
+    return Production(order, run_id=_run_id(), remember=partial(orders.remember, groups, order))
 
 
 async def begin_book(groups: BookGroups) -> BookProduction:
@@ -146,18 +147,19 @@ async def begin_book(groups: BookGroups) -> BookProduction:
         get_run_logger().warning("%s", warning)
     _tell_left_out(order)
     await showing.outline(order)
-    return BookProduction(order, run_id=_run_id())
+    return BookProduction(order, run_id=_run_id(), remember=partial(orders.remember, groups, order))
 
 
 async def _ordered(groups: Groups | BookGroups) -> Order:
     marks.leave()
-    _tell_in_sentences()
+    telling.in_sentences()
     try:
         order = orders.order(groups)
-    except NarrateError as error:
-        await telling.run_refused(error)
+        await require(order.account_limit)
+    except Exception as error:
+        await endings.leave(endings.code_of(error), endings.NOTHING)
+        await telling.run_failed(error)
         raise
-    orders.remember(groups, order)
     return order
 
 
@@ -176,100 +178,23 @@ async def in_production(production: Production) -> AsyncIterator[None]:
     """
     Have the output folder to itself while the block runs, stop where somebody wants it, and report at whatever end.
     """
-    async with stoppable(production), _reported(production), alone(production.order.out):
+    order, say = production.order, get_run_logger().info
+    async with stoppable(production), remote.mirrored(order, say=say), reported(production), alone(order.out):
+        # Another run may have asked for some since the order was made.
+        production.order = replace(order, retakes=Retakes.of(order.out))
         yield
 
 
 @asynccontextmanager
-async def alone(folder: Path, lock: str = RUN_LOCK) -> AsyncIterator[None]:
+async def alone(folder: Path) -> AsyncIterator[None]:
     """
     Have *folder* to itself; where another run has it, say so and wait.
     """
     logger = get_run_logger()
-    async with held(folder, lock, waiting=lambda: logger.info("Another run works in %s; waiting until it is done.", folder)):
+    async with held(
+        folder, RUN_LOCK, waiting=lambda: logger.info("Another run works in %s; waiting until it is done.", folder)
+    ):
         yield
-
-
-@asynccontextmanager
-async def _reported(production: Production) -> AsyncIterator[None]:
-    """
-    Write the manifest and the report at whatever end the block comes to.
-    """
-    try:
-        yield
-    except UsageError as error:
-        await telling.run_refused(error)
-        raise
-    except BaseException as error:
-        stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-        if isinstance(error, Declined):
-            production.interrupted, production.why = True, str(error)
-        with CancelScope(shield=True), suppress(StorageFailed):  # which is logged; how the run ended counts for more
-            said = WAITING if isinstance(error, Pause) else production.why if stopped else str(error)
-            await _report(production, state="cancelled" if stopped else "failed", error=said, ended=not _waits(error))
-        if not (stopped and production.interrupted):
-            raise
-        if task := asyncio.current_task():
-            task.uncancel()
-    else:
-        await _report(production, state="completed")
-
-
-def _waits(error: BaseException) -> bool:
-    """
-    Tell whether a run that comes to an *error* is not at its end, but suspended.
-    """
-    return isinstance(error, Pause) or suspended()
-
-
-def outcome(production: Production) -> Mapping[str, Any] | State[Any]:
-    """
-    What a flow run ends with: its manifest, or the state Cancelled where a person stopped it.
-
-    No plain dict: Prefect would look for futures in all of it, which for 1,000 scripts takes longer than reading them.
-    """
-    if production.result["state"] == "cancelled":
-        return Cancelled(message=production.why or str(Interrupted.by_a_person()))
-    return UserDict(production.result)
-
-
-async def _report(
-    production: Production,
-    *,
-    state: Literal["completed", "failed", "cancelled"],
-    error: str | None = None,
-    ended: bool = True,
-) -> None:
-    try:
-        manifest = production.finish(state=state, error=error)
-    except StorageFailed as failed:
-        get_run_logger().error("The manifest is that of an earlier run. %s", failed)
-        raise
-    if state != "cancelled" and not isinstance(production, BookProduction):
-        try:
-            await _accompany(production, manifest)
-        except StorageFailed as fault:
-            if state == "completed":
-                raise
-            get_run_logger().warning("Captions and the page are those of before. %s", fault)
-    told = report.headline(manifest.totals)
-    get_run_logger().info("%s", told)
-    shown = report.run_report(manifest, out=production.order.out)
-    await acreate_markdown_artifact(shown, key="narrate-report", description=told)
-    if production.sending:
-        await showing.costs(production)
-    if ended:
-        await telling.run_ended(production, manifest)
-
-
-async def _accompany(production: Production, manifest: Manifest) -> None:
-    """
-    Make captions and the page to listen of a folder's narrations.
-    """
-    made = [entry.script for entry in manifest.scripts if entry.state == "narrated"]
-    order = production.order
-    with storing():
-        await asyncio.to_thread(companions.of_scripts, order.out, manifest, made=made, language=order.language)
 
 
 async def _afford(production: Production, speech: Speech) -> None:
@@ -307,6 +232,7 @@ async def _credit(speech: Speech) -> float | None:
 
 async def _narrated(name: str, production: Production) -> ScriptEntry:
     entry = await synthesize(name, production)
+    await remote.send(production.order)
     await telling.narration_ready(production, entry)
     return entry
 
@@ -317,6 +243,7 @@ async def record_and_master(name: str, production: BookProduction) -> ScriptEntr
     """
     await synthesize_chapter(name, production)
     entry = await master_chapter(name, production)
+    await remote.send(production.order)
     await telling.narration_ready(production, entry)
     return entry
 
@@ -340,14 +267,22 @@ async def record_all(
     """
     Make *each* script that is not there yet: begun in reading order, all sharing one recorder.
     """
-    async with open_speech(account) as speech, alone(production.order.store.folder, TAKES_LOCK):
+    async with open_speech(account) as speech, remote.takes_of(production.order, say=get_run_logger().info):
         names = production.plan(voice=voice, entry=entry, host=speech.host)
+        with storing():
+            await production.bring()
+        if names:
+            await _afford(production, speech)
+        production.remember()
         if not names:
             get_run_logger().info("Every narration is there already; nothing is sent.")
             return
-        await _afford(production, speech)
-        recorder = production.recorder(speech=speech, voice=voice)
-        async with telling_of_budget(production), recorder, showing.progress(production):
+        async with (
+            lent(production.order.account_limit, most=production.order.patience.concurrency) as slots,
+            telling_of_budget(production),
+            production.recorder(speech=speech, voice=voice, slots=slots),
+            showing.progress(production),
+        ):
             runs: list[asyncio.Future[ScriptEntry]] = []
             try:
                 for name in names:
@@ -362,19 +297,3 @@ async def record_all(
     error = worst(faults, entries=list(production.entries.values()))
     if error is not None:
         raise error
-
-
-def _tell_in_sentences() -> None:
-    """
-    Keep tracebacks out of a run's log where an error of ours says it all; those of the program's own faults stay.
-    """
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logger = logging.getLogger(name)
-        if _without_traceback not in logger.filters:
-            logger.addFilter(_without_traceback)
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    if record.exc_info and isinstance(record.exc_info[1], NarrateError):
-        record.exc_info = None
-    return True

@@ -1,13 +1,14 @@
 """
 A run stopped from outside: Cancel and Suspend in the Prefect UI, SIGTERM, Ctrl-C.
 
-Nothing more is sent at once. What is in flight is paid for, so it is waited for and kept, up to a grace period.
+Nothing more is sent at once. What is in flight is paid for, so it is waited for and kept, up to a grace period. A run that was
+suspended, by somebody or to ask a person, says so last of all.
 """
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import httpx
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.events import emit_event
 from prefect.exceptions import Pause, PrefectException
 from prefect.runtime import flow_run
 
@@ -32,10 +34,12 @@ living: "list[Stop]" = []
 
 class Stop:
     """
-    Ends the run of *production*, which is this task's, early; *state* is what somebody set the run to, if that is why.
+    Ends a run, which is this task's, early, by way of its *production* if there is one.
+
+    *state* is what somebody set the run to, if that is why.
     """
 
-    def __init__(self, production: Production) -> None:
+    def __init__(self, production: Production | None) -> None:
         self._production = production
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
@@ -47,8 +51,9 @@ class Stop:
         """
         Send nothing more and wait for what is in flight; return whether there is anything to wait for.
         """
-        self._production.interrupt()
-        if not self._production.sending:
+        if self._production is not None:
+            self._production.interrupt()
+        if self._production is None or not self._production.sending:
             self.drop()
         elif self._timer is None:
             self._timer = self._loop.call_later(GRACE_SECONDS, self.drop)
@@ -58,9 +63,24 @@ class Stop:
         """
         Wait for nothing.
         """
-        self._production.interrupt()
+        if self._production is not None:
+            self._production.interrupt()
         if self._task is not None:
             self._task.cancel()
+
+    @property
+    def suspended(self) -> bool:
+        """
+        Tell whether somebody suspended the run.
+        """
+        return self.state is not None and self.state.is_paused()
+
+    def heeds(self, state: State[Any]) -> bool:
+        """
+        Tell whether the run is to end for that *state*; of Cancel, a run without a production hears from its worker.
+        """
+        cancelled = state.is_cancelling() or state.is_cancelled()
+        return state.is_paused() or (cancelled and self._production is not None)
 
     def close(self) -> None:
         """
@@ -71,22 +91,42 @@ class Stop:
 
 
 @asynccontextmanager
-async def stoppable(production: Production) -> AsyncIterator[None]:
+async def stoppable(production: Production | None = None) -> AsyncIterator[None]:
     """
     Stop the run where somebody wants it while the block runs; a run that was suspended ends as that.
+
+    Without a production it is stopped by Suspend alone: the block is cancelled.
     """
     stop, run_id = Stop(production), flow_run.get_id()
     looker = asyncio.create_task(_look(stop, UUID(run_id))) if run_id else None
     living.append(stop)
     try:
-        with _on_sigterm(lambda: _told(stop, "Told to end (SIGTERM).")):
+        with _ending_as(stop), nullcontext() if production is None else _on_sigterm(stop):
             yield
+    except Pause:
+        # The heart has beaten since it was suspended: what it does not hear after that would be told Crashed (automation.yaml).
+        emit_event("narrate.run.suspended", resource={"prefect.resource.id": f"prefect.flow-run.{run_id}"})
+        raise
     finally:
         living.remove(stop)
         stop.close()
         if looker is not None:
             looker.cancel()
-    if stop.state is not None and stop.state.is_paused():
+
+
+@contextmanager
+def _ending_as(stop: Stop) -> Iterator[None]:
+    """
+    Have the block end as Prefect's `Pause` where somebody suspended the run.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not stop.suspended or task is None:
+            raise
+        task.uncancel()
+    if stop.suspended:
         raise Pause("The run was suspended.", state=stop.state)
 
 
@@ -106,7 +146,7 @@ def suspended() -> bool:
     """
     Tell whether somebody suspended a run of this process.
     """
-    return any(stop.state is not None and stop.state.is_paused() for stop in living)
+    return any(stop.suspended for stop in living)
 
 
 async def _look(stop: Stop, run_id: UUID) -> None:
@@ -120,9 +160,19 @@ async def _look(stop: Stop, run_id: UUID) -> None:
                 state = (await client.read_flow_run(run_id)).state
                 if stop.deaf or state is None:
                     continue
-                if state.is_cancelling() or state.is_cancelled() or state.is_paused():
+                if stop.heeds(state):
                     stop.state = state
-                    _told(stop, f"The run was set to {state.name}.")
+                    _told(stop, f"The run was set to {state.name}.{_until(state)}")
+
+
+def _until(state: State[Any]) -> str:
+    """
+    Tell until when a run stays suspended, if not for ever: the Prefect UI says five minutes unless a person says more.
+    """
+    until = state.state_details.pause_timeout if state.is_paused() else None
+    return (
+        f" Resume it by {until:%Y-%m-%d %H:%M:%S} UTC, or it ends Failed; Retry goes on with it all the same." if until else ""
+    )
 
 
 def _told(stop: Stop, why: str) -> None:
@@ -131,14 +181,14 @@ def _told(stop: Stop, why: str) -> None:
 
 
 @contextmanager
-def _on_sigterm(act: Callable[[], None]) -> Iterator[None]:
+def _on_sigterm(stop: Stop) -> Iterator[None]:
     """
-    Have SIGTERM do that while the block runs, in place of what Prefect does: it would drop what is in flight.
+    Have SIGTERM stop the run while the block runs, in place of what Prefect does: it would drop what is in flight.
     """
     loop = asyncio.get_running_loop()
     before = signal.getsignal(signal.SIGTERM)
     try:
-        loop.add_signal_handler(signal.SIGTERM, act)
+        loop.add_signal_handler(signal.SIGTERM, _told, stop, "Told to end (SIGTERM).")
     except (RuntimeError, ValueError):  # only a main thread hears signals
         yield
         return

@@ -105,6 +105,12 @@ class Standing:
     started: bool
     """Whether it was started for this studio, and ends with it."""
 
+    here: bool
+    """Whether it is on this machine."""
+
+    joined: bool
+    """Whether it is another studio's."""
+
     wait: Callable[[], None]
     """Returns when it answers."""
 
@@ -122,15 +128,20 @@ def stand(*, port: int) -> Standing:
     configured, home = set_to.api.url, set_to.home
     if configured and not (_here(configured, port) and not _answers(configured)):
         _require_address(configured)
-        return Standing(ui=set_to.ui_url or configured.removesuffix("/api"), started=False, wait=lambda: _reach(configured))
+        ui, here = set_to.ui_url or configured.removesuffix("/api"), _here(configured)
+        return Standing(ui=ui, started=False, here=here, joined=False, wait=lambda: _reach(configured))
     require_writable(home)
     try:
         history = History(home / f"{STUDIO}-{_digest(_database(), prefect.__version__)}.json", port=port, studio=True)
     except OSError as error:
+        if error.errno == errno.EACCES and error.filename is None:
+            raise UsageError(
+                f"Port {port} cannot be listened at: {error.strerror}.", "Choose another --port, from 1024; 0 picks one."
+            ) from error
         if error.errno != errno.EADDRINUSE:
             raise _not_started(home, error) from error
         return _at_port(port)
-    return _use(urlsplit(history.url).port or port, started=history.mine, wait=history.wait)
+    return _use(urlsplit(history.url).port or port, started=history.mine, joined=not history.mine, wait=history.wait)
 
 
 def _at_port(port: int) -> Standing:
@@ -139,24 +150,24 @@ def _at_port(port: int) -> Standing:
     """
     if not _answers(f"http://{LOOPBACK}:{port}/api"):
         raise UsageError(f"Port {port} is taken by another program.", "Choose another --port; 0 picks one that is free.")
-    return _use(port, started=False, wait=lambda: None)
+    return _use(port, started=False, joined=False, wait=lambda: None)
 
 
-def _use(port: int, *, started: bool, wait: Callable[[], None]) -> Standing:
+def _use(port: int, *, started: bool, joined: bool, wait: Callable[[], None]) -> Standing:
     from prefect.context import refresh_global_settings_context
 
     settings.use_studio(host=LOOPBACK, port=port)
     refresh_global_settings_context()
-    return Standing(ui=f"http://{LOOPBACK}:{port}", started=started, wait=wait)
+    return Standing(ui=f"http://{LOOPBACK}:{port}", started=started, here=True, joined=joined, wait=wait)
 
 
-def _here(url: str, port: int) -> bool:
+def _here(url: str, port: int | None = None) -> bool:
     """
-    Tell whether *url* is on this machine, at *port*.
+    Tell whether *url* is on this machine, at *port* where one is given.
     """
     try:
         parts = urlsplit(url)
-        return parts.hostname in (LOOPBACK, "localhost") and parts.port == port
+        return parts.hostname in (LOOPBACK, "localhost") and port in (None, parts.port)
     except ValueError:
         return False
 

@@ -5,7 +5,6 @@ The commands around a Prefect server: `narrate alerts`, which tells people of ru
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from flows import settings
@@ -36,7 +35,11 @@ def add(commands: Any) -> None:
     remove.add_argument("channels", metavar="CHANNEL", nargs="*", help=f"One of {', '.join(CHANNELS)}; all by default.")
 
     watch = _command(commands, "watch", _watch, "Start a run of a deployment when scripts land in a folder and settle.")
-    watch.add_argument("folder", metavar="FOLDER", type=Path, help="Folder to watch; the worker must see it by the same path.")
+    watch.add_argument(
+        "folder",
+        metavar="FOLDER",
+        help="Folder to watch, which the worker must see by the same path; or a URI such as s3://bucket/in.",
+    )
     watch.add_argument(
         "--deployment", default="narrate/narrate", metavar="NAME",
         help="What is run, with FOLDER for its scripts. Default: narrate/narrate.",

@@ -22,9 +22,11 @@ from flows.narration.audiobook import BookProduction
 from flows.narration.deliverables import BookFile
 from flows.narration.errors import RequestUnread, ServiceUnavailable, VoiceNotReady, VoiceTimeout, storing
 from flows.narration.manifest import ScriptEntry
+from flows.narration.mirror import brought
 from flows.narration.production import Production
 from flows.narration.reference import Reference
 from flows.narration.speech import Speech, Voice
+from flows.narration.storage import Place
 from flows.settings import Account
 
 
@@ -63,7 +65,7 @@ def normalize_reference(recordings: list[str], transcript: str | None, folder: P
     """
     Make one checked mono WAV of the recordings. Not retried: the same recordings give the same verdict.
     """
-    clips = [Path(recording) for recording in recordings]
+    clips = [brought(recording) for recording in recordings]
     reference = references.normalize(clips, transcript=transcript or references.find_transcript(clips), folder=folder)
     logger = get_run_logger()
     logger.info(
@@ -85,9 +87,10 @@ def normalize_reference(recordings: list[str], transcript: str | None, folder: P
     persist_result=False,
     retry_condition_fn=_passing,
 )
-async def create_voice(account: Account, reference: Reference, title: str) -> tuple[Voice, bool]:
+async def create_voice(account: Account, reference: Reference, title: str, shared: str | None = None) -> tuple[Voice, bool]:
     """
-    Attach to the voice made from this reference, or create it; tells whether it was there.
+    Attach to the voice made from this reference, or create it; tells whether it was there. Hosts that share the take store at
+    the URI *shared* make one voice.
     """
     logger = get_run_logger()
 
@@ -98,7 +101,11 @@ async def create_voice(account: Account, reference: Reference, title: str) -> tu
         logger.info("Another run looks for the voice of the same reference; waiting until it is done.")
 
     async with open_speech(account) as speech:
-        voice, attached = await voices.attach_or_create(speech, reference=reference, title=title, waiting=waiting)
+        place = Place(shared) if shared else None
+        with storing():
+            voice, attached = await voices.attach_or_create(
+                speech, reference=reference, title=title, waiting=waiting, place=place
+            )
     what = "Found the voice of this reference" if attached else "Created the voice"
     logger.info("%s: “%s” (%s), %s.", what, voice.title, voice.id, voice.state)
     return voice, attached
@@ -107,14 +114,15 @@ async def create_voice(account: Account, reference: Reference, title: str) -> tu
 # Each look is a retry of Prefect's, so that the UI shows the run waiting; `waiting` sets how many and how far apart.
 @task(
     name="wait-for-voice",
-    task_run_name="wait-for-voice {voice_id}",
+    task_run_name="wait-for-voice {title}",
     cache_policy=NO_CACHE,
     persist_result=False,
     retry_condition_fn=_not_yet,
 )
-async def wait_for_voice(account: Account, voice_id: str, deadline: float, patience: float) -> Voice:
+async def wait_for_voice(account: Account, voice_id: str, title: str, deadline: float, patience: float) -> Voice:
     """
-    Look once whether the voice is trained; *deadline* is on the event loop's clock, *patience* in seconds is for the message.
+    Look once whether the voice is trained; *deadline* is on the event loop's clock, *title* and *patience* (seconds) are to be
+    read by people.
 
     A service that does not answer is no failure of the voice: it is looked at again until the deadline, and then it is the
     service that failed.
@@ -129,7 +137,7 @@ async def wait_for_voice(account: Account, voice_id: str, deadline: float, patie
             raise
         raise VoiceTimeout(
             f"The voice was not trained within {patience:g} s. {error.fact}",
-            "Run the same command again to go on waiting for the same voice; --training-timeout waits longer.",
+            "Run it again to go on waiting for the same voice; a longer training timeout (--training-timeout) waits longer.",
         ) from error
 
 

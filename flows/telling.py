@@ -9,22 +9,30 @@ Telling people and machines what became of a run: custom events of Prefect's, an
 | `narrate.approval.wanted` | a run waits for a person's yes or no |
 
 Each is about the resource `narrate.run.<flow run id>` and says in its payload a `message` for people and facts for machines:
-no secrets, and lists and texts no longer than can be useful. `flows/alerts.yaml` makes messages of them. Prefect itself tells
-of a run whose process is gone (`prefect.flow-run.Crashed`), as nobody is left here to do so.
+no secrets, and lists and texts no longer than can be useful. `flows/alerts.yaml` makes messages of them. A webhook that is away
+is insisted upon for what a person or a machine must not miss, the ends and the question; of the rest it is told once. Prefect
+itself tells of a run whose process is gone (`prefect.flow-run.Crashed`) or that is cancelled while it waits
+(`prefect.flow-run.Cancelled`), as nobody is left here to do so.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+from anyio import CancelScope
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
+from prefect.exceptions import Pause
 from prefect.utilities.urls import url_for
 
 from flows import webhook
-from flows.narration.manifest import Manifest, ScriptEntry
+from flows.narration import catalogue
+from flows.narration.catalogue import Row
+from flows.narration.errors import Interrupted, NarrateError
+from flows.narration.manifest import Manifest, ScriptEntry, VoiceEntry
 from flows.narration.production import Production
 from flows.narration.report import headline
 
@@ -72,18 +80,58 @@ async def run_ended(production: Production, manifest: Manifest) -> None:
     )
 
 
-async def run_refused(error: Exception) -> None:
+@asynccontextmanager
+async def of_a_voice() -> AsyncIterator[list[VoiceEntry]]:
     """
-    Tell that a run failed before it began anything.
+    Tell how a run ends that makes nothing but a voice, which the block puts into the list; one that is suspended has not ended.
     """
-    await _tell("run.failed", str(error), labels={"narrate.new": "no"})
+    cast: list[VoiceEntry] = []
+    nothing = {"narrate.new": "no"}
+    try:
+        yield cast
+    except Pause:
+        raise
+    except BaseException as error:
+        with CancelScope(shield=True):
+            if isinstance(error, Interrupted) or not isinstance(error, Exception):
+                said = str(error) if isinstance(error, Interrupted) else "The run was cancelled."
+                await _tell("run.cancelled", said, labels=nothing)
+            else:
+                await run_failed(error)
+        raise
+    for voice in cast:
+        said = f"The voice “{voice.title}” is ready."
+        await _tell("run.completed", said, labels=nothing, insisting=True, voice=voice.model_dump())
+
+
+async def run_failed(error: Exception) -> None:
+    """
+    Tell that a run failed that has narrated nothing.
+    """
+    await _tell("run.failed", str(error) or type(error).__name__, labels={"narrate.new": "no"}, insisting=True)
+
+
+async def library_ended(state: str, rows: Sequence[Row], *, error: str = "") -> None:
+    """
+    Tell how a library ended, by what became of its books.
+    """
+    said = catalogue.headline(rows)
+    new = any(row.usd for row in rows)
+    books = [{"book": row.book, "state": row.state, "usd": row.usd, "minutes": row.minutes, "error": row.error} for row in rows]
+    await _tell(
+        f"run.{state}",
+        f"{error} {said}".strip() if rows else error,
+        labels={"narrate.new": "yes" if new else "no"},
+        insisting=state != "cancelled",
+        books=books,
+    )
 
 
 async def approval_wanted(what: str, question: str, **facts: Any) -> None:
     """
     Tell that a run waits for a person's yes or no to *what*.
     """
-    await _tell("approval.wanted", f"It waits for a yes or no to {what}.", question=question, **facts)
+    await _tell("approval.wanted", f"It waits for a yes or no to {what}.", insisting=True, question=question, **facts)
 
 
 @asynccontextmanager
@@ -102,7 +150,7 @@ async def telling_of_budget(production: Production) -> AsyncIterator[None]:
         if budget and usd >= NEAR * budget and not told:
             told = True
             message = f"{usd:.4f} USD of the budget of {budget:.4f} USD are spent ({usd / budget:.0%})."
-            await _tell("budget.near", message, insisting=not production.interrupted, usd=usd, budget_usd=budget)
+            await _tell("budget.near", message, usd=usd, budget_usd=budget)
 
     async def watch() -> None:
         """
@@ -121,7 +169,9 @@ async def telling_of_budget(production: Production) -> AsyncIterator[None]:
             await look()
 
 
-async def _tell(kind: str, message: str, *, labels: dict[str, str] | None = None, insisting: bool = True, **facts: Any) -> None:
+async def _tell(
+    kind: str, message: str, *, labels: dict[str, str] | None = None, insisting: bool = False, **facts: Any
+) -> None:
     """
     Emit an event, and tell the webhook the same under the same id; one that stays away is waited for if *insisting*.
     """
@@ -134,6 +184,22 @@ async def _tell(kind: str, message: str, *, labels: dict[str, str] | None = None
     resource = {"prefect.resource.id": f"narrate.run.{run.id}", "prefect.resource.name": run.name, **(labels or {})}
     emit_event(f"narrate.{kind}", resource=resource, payload=payload, id=message_id)
     await webhook.tell(f"narrate.{kind}", payload, message_id=str(message_id), run_id=run.id, insisting=insisting)
+
+
+def in_sentences() -> None:
+    """
+    Keep tracebacks out of a run's log where an error of ours says it all; those of the program's own faults stay.
+    """
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logger = logging.getLogger(name)
+        if _without_traceback not in logger.filters:
+            logger.addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], NarrateError):
+        record.exc_info = None
+    return True
 
 
 def _narration(entry: ScriptEntry) -> dict[str, Any]:

@@ -9,6 +9,7 @@ Address and secret come from NARRATE_WEBHOOK_URL and NARRATE_WEBHOOK_SECRET, or 
 below; never from a parameter, which Prefect would show.
 """
 
+import asyncio
 import base64
 import json
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ BLOCK = "narrate"
 ENCRYPTED = "a webhook is told by https, or by http on this machine itself"
 
 ANSWER_SECONDS = 10.0
-"""How long a receiver may take to answer."""
+"""How long a receiver may take to answer, all in all."""
 
 SECRET_BYTES = range(24, 65)
 """How long a secret may be, as the specification has it."""
@@ -98,21 +99,38 @@ _known: dict[UUID, SignedWebhook | None] = {}
 """The webhook of a run, once it was looked for."""
 
 
+_away: set[UUID] = set()
+"""Runs that have said that their webhook is away."""
+
+
 async def tell(kind: str, data: dict[str, Any], *, message_id: str, run_id: UUID, insisting: bool) -> None:
     """
-    Tell the webhook, if there is one; that it stays away is logged and fails nothing. It is tried once unless *insisting*.
+    Tell the webhook, if there is one; that it stays away fails nothing, and is logged once.
+
+    It is tried once, by the way; where *insisting*, in a task of its own that tries again.
     """
     if run_id not in _known:
         _known.clear()
+        _away.clear()
         _known[run_id] = await _configured()
     hook = _known[run_id]
     if hook is None:
         return
     body = json.dumps({"type": kind, "timestamp": datetime.now(UTC).isoformat(), "data": data}, ensure_ascii=False)
     try:
-        await (post if insisting else post.with_options(retries=0))(hook, kind, message_id, body)
+        await (post if insisting else post.fn)(hook, kind, message_id, body)
     except Exception as error:
-        get_run_logger().warning("%s was not told of %s (%s): %s", hook.host, kind, message_id, error)
+        if insisting:
+            get_run_logger().warning("%s was not told of %s (%s): %s", hook.host, kind, message_id, error)
+        elif run_id not in _away:
+            _away.add(run_id)
+            get_run_logger().warning(
+                "%s was not told of %s (%s), and what else of this kind it does not take is not said: %s",
+                hook.host,
+                kind,
+                message_id,
+                error,
+            )
 
 
 async def _configured() -> SignedWebhook | None:
@@ -155,12 +173,13 @@ async def post(hook: SignedWebhook, kind: str, message_id: str, body: str) -> No
     }
     try:
         async with (
+            asyncio.timeout(ANSWER_SECONDS),
             httpx.AsyncClient(timeout=ANSWER_SECONDS) as client,
             client.stream("POST", hook.url.get_secret_value(), content=body.encode(), headers=headers) as answer,
         ):
             if answer.is_success:
                 return
             said = f"it answered {answer.status_code}"
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         said = type(error).__name__
     raise WebhookAway(f"The webhook at {hook.host} did not take {kind}: {said}.", "")

@@ -1,8 +1,9 @@
 """
 The worker of `narrate up`: Prefect's process worker in this very process, and how it comes to its end.
 
-Told to end once, it takes no new runs and waits for those under way. Told again, it ends those as Cancel in the UI does, so
-that what is in flight is paid for and kept, and puts them back in the queue: whichever worker comes next goes on with them.
+Told to end once, it waits for the runs under way and takes no new ones, but for what those begin as parts of themselves. Told
+again, it ends them as Cancel in the UI does, so that what is in flight is paid for and kept, and puts them back in the queue:
+whichever worker comes next goes on with them. What a person has cancelled or suspended stays so.
 """
 
 import asyncio
@@ -19,18 +20,24 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    WorkerFilter,
+    WorkerFilterStatus,
     WorkPoolFilter,
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.exceptions import PrefectException
-from prefect.states import AwaitingRetry, Cancelling, Crashed
+from prefect.client.schemas.responses import WorkerFlowRunResponse
+from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed
 from prefect.workers.process import ProcessWorker
 
+from flows.names import part_of
 from flows.narration.errors import ExitCode, ServiceUnavailable
 
-RUNS_AT_ONCE = 10
-"""Each is a process of about 150 MB; more wait for one of them to end."""
+RUNS_AT_ONCE = 4
+"""Each is a process of about 150 MB, and writes to the server's database, which in SQLite one does at a time: with ten on two
+cores it was locked for longer than the server waits. More wait for one of them to end."""
 
 LOOK_SECONDS = 0.2
 
@@ -46,6 +53,39 @@ GOING = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 ENDED = "The studio was ended; what was recorded is kept. The next one goes on with it."
 
 GONE = "The studio that ran it is gone; what was recorded is kept."
+
+CANCELLED = "It was being cancelled when the studio that ran it went; what was recorded is kept."
+
+
+class _Worker(ProcessWorker):
+    """
+    Prefect's process worker, which leaves alone what it runs already; once it is `closing`, it takes only parts of that.
+    """
+
+    closing = False
+
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        """
+        Be found under a name of its own: Prefect's own worker is that of the type `process`.
+        """
+        return "narrate-up"
+
+    @property
+    def going(self) -> set[UUID]:
+        """
+        The runs whose processes live.
+        """
+        return {UUID(str(run)) for run in self.limiter.statistics().borrowers}
+
+    async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
+        found = await super()._get_scheduled_flow_runs()
+        # One that was suspended and is resumed before its process has ended waits: Prefect's worker would fall over it.
+        found = [each for each in found if each.flow_run.id not in self.going]
+        if not self.closing:
+            return found
+        parts = {part_of(run) for run in self.going}
+        return [each for each in found if parts.intersection(each.flow_run.tags)]
 
 
 class _Presses:
@@ -77,8 +117,8 @@ async def work(pool: str, *, healthcheck: bool, ready: Callable[[], None], say: 
     """
     Run what comes into *pool* until told to end; return whether that had to be said twice.
     """
-    name = f"narrate up on {platform.node()}, {os.getpid()}"
-    worker = ProcessWorker(work_pool_name=pool, name=name, limit=RUNS_AT_ONCE, create_pool_if_not_found=False)
+    name = f"{_on_this_machine()}{os.getpid()}"
+    worker = _Worker(work_pool_name=pool, name=name, limit=RUNS_AT_ONCE, create_pool_if_not_found=False)
     working = asyncio.create_task(worker.start(with_healthcheck=healthcheck, printer=lambda *_: None))
     try:
         while not worker.is_setup:
@@ -105,38 +145,67 @@ async def _pause(working: "asyncio.Task[None]") -> None:
 
 
 async def _until_ended(
-    worker: ProcessWorker, working: "asyncio.Task[None]", presses: _Presses, say: Callable[[str], None]
+    worker: _Worker, working: "asyncio.Task[None]", presses: _Presses, say: Callable[[str], None]
 ) -> ExitCode:
-    limiter = worker.limiter
     while not presses.count:
         await _pause(working)
-    limiter.total_tokens = 0  # Prefect takes no run that it finds no token for
-    if limiter.borrowed_tokens:
-        say(f"Taking no new runs; waiting for {limiter.borrowed_tokens} under way. Ctrl-C again ends them.")
-    while limiter.borrowed_tokens and presses.count < 2:
+    worker.closing = True
+    if worker.going:
+        say(f"Taking no new runs; waiting for {len(worker.going)} under way. Ctrl-C again ends them.")
+    while worker.going and presses.count < 2:
         await _pause(working)
-    if not limiter.borrowed_tokens:
+    if not worker.going:
         return ExitCode.OK
-    runs = [UUID(str(run)) for run in limiter.statistics().borrowers]
-    say(f"Ending {len(runs)}; what is in flight is paid for and waited for. The next `narrate up` goes on with them.")
+    worker.limiter.total_tokens = 0  # Prefect takes no run that it finds no token for
+    say(f"Ending {len(worker.going)}; what is in flight is paid for and waited for. The next `narrate up` goes on with them.")
     async with get_client() as client:
-        for run in runs:
+        there = await _there(client, worker.going)
+        told = [run for run, state in there.items() if not _decided(state)]
+        for run in told:
             await _set(client, run, Cancelling(message=ENDED))
         deadline = asyncio.get_running_loop().time() + END_SECONDS
-        while limiter.borrowed_tokens and presses.count < 3 and asyncio.get_running_loop().time() < deadline:
+        while worker.going & there.keys() and presses.count < 3 and asyncio.get_running_loop().time() < deadline:
             await _pause(working)
-        await _put_back(client, runs)
+        await _put_back(client, told)
     return ExitCode.INTERRUPTED
+
+
+def _decided(state: State[object] | None) -> bool:
+    """
+    Tell whether a run has come to an end of its own, or a person has told it to.
+    """
+    return state is not None and (
+        state.is_completed() or state.is_failed() or state.is_cancelling() or state.is_cancelled() or state.is_paused()
+    )
 
 
 async def _put_back(client: PrefectClient, runs: Collection[UUID]) -> None:
     """
     Have those that did not come to an end of their own run again.
     """
-    for run_id in runs:
-        state = (await client.read_flow_run(run_id)).state
+    for run, state in (await _there(client, runs)).items():
         if state is not None and not (state.is_completed() or state.is_failed() or state.is_paused()):
-            await _set(client, run_id, AwaitingRetry(message=ENDED), force=True)
+            await _set(client, run, AwaitingRetry(message=ENDED), force=True)
+
+
+async def _there(client: PrefectClient, runs: Collection[UUID]) -> dict[UUID, State[object] | None]:
+    """
+    Read the states of *runs* but those that were deleted; `None` where the server does not tell.
+    """
+    found: dict[UUID, State[object] | None] = {}
+    for run in runs:
+        with suppress(ObjectNotFound):
+            found[run] = await _state(client, run)
+    return found
+
+
+async def _state(client: PrefectClient, run_id: UUID) -> State[object] | None:
+    try:
+        return (await client.read_flow_run(run_id)).state
+    except ObjectNotFound:
+        raise
+    except (PrefectException, httpx.HTTPError):
+        return None
 
 
 async def _set(client: PrefectClient, run_id: UUID, state: State[object], *, force: bool = False) -> None:
@@ -148,14 +217,57 @@ async def take_over(pool: str) -> list[str]:
     """
     Put back the runs of *pool* that are shown as under way on a server that has only just begun, and return their names.
 
-    Their worker and their server were killed, or the machine stopped, so that nobody could tell how they ended.
+    Their worker and their server were killed, or the machine stopped, so that nobody could tell how they ended. One that a
+    person was cancelling is cancelled.
     """
+    names: list[str] = []
     async with get_client() as client:
         left: list[FlowRun] = await client.read_flow_runs(
             flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=GOING))),
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
         )
         for run in left:
+            if run.state is not None and run.state.is_cancelling() and run.state.message != ENDED:
+                await _set(client, run.id, Cancelled(message=CANCELLED), force=True)
+                continue
             await _set(client, run.id, Crashed(message=GONE), force=True)
             await _set(client, run.id, AwaitingRetry(message=GONE), force=True)
-    return [run.name for run in left]
+            # Prefect's server keeps events of states to itself, up to 15 minutes, whose forerunners it has not seen.
+            resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
+            emit_event("narrate.run.taken-up", resource=resource, payload={"message": GONE})
+            names.append(run.name)
+    return names
+
+
+async def beside(pool: str) -> bool:
+    """
+    Tell whether another `narrate up` on this machine works for *pool*.
+    """
+    async with get_client() as client:
+        try:
+            workers = await client.read_workers_for_work_pool(
+                pool, worker_filter=WorkerFilter(status=WorkerFilterStatus(any_=["ONLINE"]))
+            )
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                return False  # there is no such pool
+            raise
+    ours = _on_this_machine()
+    return any(worker.name.startswith(ours) and _lives(worker.name.removeprefix(ours)) for worker in workers)
+
+
+def _on_this_machine() -> str:
+    """
+    How the name begins of a studio's worker here; the number of its process follows.
+    """
+    return f"narrate up on {platform.node()}, "
+
+
+def _lives(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -23,7 +23,7 @@ def pitch(voice: str) -> float:
     """
     Tell the pitch of *voice* in Hz, between 90 and 250: two voices differ, the same one never does.
     """
-    return 90 + int.from_bytes(hashlib.sha256(voice.encode()).digest()[:4], "big") % 161
+    return 90 + 160 * int.from_bytes(hashlib.sha256(voice.encode()).digest()[:6], "big") / 2**48
 
 
 def speak(text: str, *, tone: float, rate: int, speed: float = 1.0, take: int = 0) -> Pcm:
