@@ -6,12 +6,14 @@ import argparse
 import os
 from datetime import UTC, datetime
 
-from bench import contest, mastering, rerun, segment_size
+from bench import contest, figures, mastering, rerun, segment_size
 from bench.stage import stage
 
 SIZES = (200, 1_000, 10_000)
 LIMITED = 200
-PARTS = ("contest", "apart", "limit", "rerun", "size", "mastering")
+PARTS = ("contest", "apart", "limit", "rerun", "size", "mastering", "fleet")
+LONG = {"fleet"}
+"""Parts that run only where they are named: it takes twenty minutes and a machine to itself."""
 
 
 def main() -> None:
@@ -21,15 +23,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Comparisons, as ratios.")
     parser.add_argument("--segments", type=int, nargs="+", default=SIZES, help="Sizes of the contest.")
     parser.add_argument("--hours", type=float, default=10.0, help="Length of the book that is mastered.")
-    parser.add_argument("--only", choices=PARTS, nargs="+", help="Parts; all by default.")
+    parser.add_argument("--books", type=int, default=figures.BOOKS, help="Books of the fleet.")
+    parser.add_argument("--each", type=int, default=figures.SEGMENTS, help="Segments of each of these.")
+    parser.add_argument("--only", choices=PARTS, nargs="+", help="Parts; all but fleet by default.")
     arguments = parser.parse_args()
-    parts = set(arguments.only or PARTS)
-    if parts - {"size", "mastering"}:
+    parts = set(arguments.only or PARTS) - (set() if arguments.only else LONG)
+    if parts - {"size", "mastering", "fleet"}:
         _contest(parts, arguments.segments)
     if "size" in parts:
         segment_size.main()
     if "mastering" in parts:
         print(f"\n{mastering.table(arguments.hours)}\n", flush=True)
+    if "fleet" in parts:
+        figures.main(books=arguments.books, segments=arguments.each)
 
 
 def _contest(parts: set[str], sizes: list[int]) -> None:

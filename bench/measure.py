@@ -106,3 +106,22 @@ def _peak(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def tree_seconds(pid: int) -> float:
+    """
+    User and system seconds so far of a process, of all below it that are alive, and of those that each of them waited for.
+    """
+    total, waiting = 0.0, [pid]
+    while waiting:
+        one = waiting.pop()
+        try:
+            waiting += [
+                int(child)
+                for thread in Path(f"/proc/{one}/task").iterdir()
+                for child in (thread / "children").read_text().split()
+            ]
+            total += sum(cpu_seconds(one))
+        except OSError:
+            continue
+    return total
