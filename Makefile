@@ -15,7 +15,8 @@ test: $(VENV)/test ## the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-long: $(VENV)/test ## the tests that take longer than a coffee
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m 'long and not alone' --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m 'long and alone'
 
 kills: $(VENV)/test ## a run killed N times at random moments, then brought to its end
 	KILLS=$(N) $(BIN)/python -m pytest -m long tests/test_kills.py

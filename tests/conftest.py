@@ -18,7 +18,7 @@ from tests import standing
 from tests.house import KEY, House
 from tests.standing import pytest_configure, pytest_configure_node, pytest_unconfigure, wait_for
 
-pytest_plugins = ["tests.studio"]
+pytest_plugins = ["tests.studio", "tests.bucket", "tests.postgres", "tests.fleet"]
 
 __all__ = ["KEY", "pytest_configure", "pytest_configure_node", "pytest_unconfigure", "wait_for"]
 

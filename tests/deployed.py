@@ -61,6 +61,13 @@ class Deployed:
         made = ask("POST", f"{self.api}/deployments/{deployed['id']}/create_flow_run", json=body).raise_for_status()
         return str(made.json()["id"])
 
+    @property
+    def id(self) -> str:
+        """
+        The deployment's id.
+        """
+        return str(ask("GET", f"{self.api}/deployments/name/narrate/{self.name}").raise_for_status().json()["id"])
+
     def run(self, run_id: str) -> Any:
         """
         Tell a flow run as Prefect has it.
@@ -135,6 +142,19 @@ def deployed(narrate: Narrate, *, name: str, clip: Path) -> Iterator[Deployed]:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def logged(api: str, run_id: str) -> list[str]:
+    """
+    The lines that a flow run has logged, its tasks' among them, once it said how it ended.
+    """
+    ours = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+
+    def look() -> list[str] | None:
+        found = [str(row["message"]) for row in ask("POST", f"{api}/logs/filter", json=ours).raise_for_status().json()]
+        return found if any("Finished in state" in line for line in found) else None
+
+    return wait_for(look, what="a run's log", seconds=60)
 
 
 def events(api: str, run_id: str, *, name: str, count: int = 1) -> list[dict[str, Any]]:

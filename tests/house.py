@@ -39,6 +39,7 @@ class House:
     def __init__(self, folder: Path, sandbox: "Sandbox") -> None:
         self.scripts, self.out, self.sandbox = folder / "scripts", folder / "out", sandbox
         self.store = TakeStore(self.out / ".takes")
+        self.run_id = "r"
         self.scripts.mkdir()
         self.voice = ""
 
@@ -60,7 +61,7 @@ class House:
         return Production(
             Order(**{"survey": read, "out": self.out, "store": self.store, "sound": sound, "patience": QUICK,
                      "delivery": Delivery(), **order}),
-            run_id="r",
+            run_id=self.run_id,
         )  # fmt: skip
 
     def planned(self, production: Production) -> list[str]:

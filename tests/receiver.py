@@ -14,11 +14,13 @@ from typing import Any
 @dataclass
 class Receiver:
     """
-    What was received at *url*: headers and body of each request; the first requests are answered with *refusals*.
+    What was received at *url*: headers and body of each request. The first of a type are answered with its *refusals*; nothing
+    is answered, for so many seconds, where it *hangs*.
     """
 
     url: str = ""
-    refusals: list[int] = field(default_factory=list)
+    refusals: dict[str, list[int]] = field(default_factory=dict)
+    hangs: float = 0.0
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     @property
@@ -34,7 +36,7 @@ def receiving() -> Iterator[Receiver]:
     """
     Receive while the block runs.
     """
-    receiver = Receiver()
+    receiver, ended = Receiver(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         """
@@ -47,7 +49,9 @@ def receiving() -> Iterator[Receiver]:
             """
             body = self.rfile.read(int(self.headers["content-length"]))
             receiver.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(receiver.refusals.pop(0) if receiver.refusals else 204)
+            refusals = receiver.refusals.get(receiver.told[-1]["type"])
+            ended.wait(receiver.hangs)
+            self.send_response(refusals.pop(0) if refusals else 204)
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -63,6 +67,7 @@ def receiving() -> Iterator[Receiver]:
     try:
         yield receiver
     finally:
+        ended.set()
         server.shutdown()
         thread.join()
         server.server_close()

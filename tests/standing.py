@@ -33,12 +33,18 @@ def ask(method: str, url: str, **more: Any) -> httpx.Response:
     """
     Ask a Prefect server; one that is busy is asked again, as Prefect's own clients do.
     """
+    reads = method == "GET" or url.endswith("/filter")
 
     def asked() -> httpx.Response | None:
-        answer = httpx.request(method, url, timeout=30, **more)
+        try:
+            answer = httpx.request(method, url, timeout=30, **more)
+        except httpx.ReadTimeout:
+            if reads:
+                return None
+            raise
         return None if answer.status_code == BUSY else answer
 
-    return wait_for(asked, what=f"an answer to {method} {url}", seconds=60)
+    return wait_for(asked, what=f"an answer to {method} {url}", seconds=120)
 
 
 def wait_for(look: Callable[[], Found | None], *, what: str, seconds: float = 30, every: float = 0.05) -> Found:
@@ -55,8 +61,10 @@ def wait_for(look: Callable[[], Found | None], *, what: str, seconds: float = 30
 
 def pytest_configure(config: pytest.Config) -> None:
     """
-    Make a home for the server, once for all processes of pytest's.
+    Make a home for the server, once for all processes of pytest's; let what is started here hear Ctrl-C.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a shell started with &
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         config.stash[HOME] = tempfile.TemporaryDirectory(prefix="prefect-", ignore_cleanup_errors=True)
 

@@ -29,8 +29,8 @@ class Studio:
     A `narrate up` that is running.
     """
 
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
-        self.process, self._log = process, log
+    def __init__(self, process: "subprocess.Popen[str]", log: Path, *, begun: int) -> None:
+        self.process, self._log, self._begun = process, log, begun
         self.out: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -44,7 +44,7 @@ class Studio:
         """
         What it wrote on standard error so far.
         """
-        return self._log.read_text()
+        return self._log.read_bytes()[self._begun :].decode()
 
     def url(self) -> str:
         """
@@ -61,6 +61,19 @@ class Studio:
         Send it a signal, as a terminal sends Ctrl-C: to it alone, for its runs have groups of their own.
         """
         self.process.send_signal(number)
+
+    def signal_until(self, number: int, words: str) -> None:
+        """
+        Send it a signal until it says that: two that come close together it counts as one.
+        """
+
+        def look() -> bool | None:
+            if words in self.said:
+                return True
+            self.signal(number)
+            return None
+
+        wait_for(look, what=words, seconds=END_SECONDS, every=2)
 
     def hears(self, words: str) -> None:
         """
@@ -89,6 +102,7 @@ def studios(person: Narrate, log: Path) -> Iterator[Up]:
 
     def start(*arguments: str) -> Studio:
         with log.open("a") as err:
+            begun = err.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", "flows", "up", *(arguments or ("--port", "0"))],
                 cwd=person.folder,
@@ -99,7 +113,7 @@ def studios(person: Narrate, log: Path) -> Iterator[Up]:
                 text=True,
                 start_new_session=True,
             )
-        started.append(Studio(process, log))
+        started.append(Studio(process, log, begun=begun))
         return started[-1]
 
     try:

@@ -17,6 +17,8 @@ from tests.conftest import ROOT, Narrate, Sandbox, wait_for
 from tests.receiver import receiving
 from tests.standing import ask
 
+pytestmark = pytest.mark.alone
+
 SLACK = "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
 
 
@@ -65,6 +67,7 @@ def _mail_server(mails: list[str]) -> Iterator[int]:
             thread.join()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_no_alerts")
 def test_alerts_reach_people(narrate: Narrate, sandbox: Sandbox, prefect_api: str) -> None:
     """

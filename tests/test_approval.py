@@ -16,6 +16,9 @@ from flows.approval import said
 from tests.conftest import Narrate, Sandbox, wait_for
 from tests.deployed import Deployed, deployed, events
 from tests.standing import ask
+from tests.test_stopping import assert_no_beat_after_its_last_event
+
+pytestmark = pytest.mark.alone
 
 PAST = "2020-01-01T00:00:00Z"
 
@@ -87,6 +90,7 @@ def test_a_person_says_yes_once(office: Deployed, sandbox: Sandbox, prefect_api:
     question = office.suspended(run_id)
     assert [] == sandbox.spoken()
     assert "30 bytes to send" in question["asked"]
+    assert_no_beat_after_its_last_event(prefect_api, run_id)
 
     nothing_said = office.answer(run_id, remark="hm")
     office.answer(run_id, go_on="yes", remark="Cheap enough.", name="Ada")
@@ -121,7 +125,9 @@ def test_a_person_says_no(office: Deployed, sandbox: Sandbox, prefect_api: str) 
     assert "Ada said no: “Too dear.”" in run["state"]["message"]
     assert "Too dear." in (office.folder / "out/run.json").read_text()
     assert [] == sandbox.spoken()
-    assert ["narrate.run.cancelled"] == [event["event"] for event in events(prefect_api, run_id, name="narrate.run.")]
+    assert ["narrate.run.suspended", "narrate.run.cancelled"] == [
+        event["event"] for event in events(prefect_api, run_id, name="narrate.run.", count=2)
+    ]
 
 
 @pytest.mark.long
@@ -152,23 +158,27 @@ def test_a_reference_that_draws_warnings_is_shown(
 @pytest.mark.long
 def test_nobody_answers(narrate: Narrate, office: Deployed, sandbox: Sandbox, prefect_api: str) -> None:
     """
-    After its time the run is Failed, and with the automations installed it says what became of it.
+    After its time the run is Failed, and with the automations installed it says what to do: Retry asks again.
     """
     assert 0 == narrate("alerts", "install").code
     run_id = office.start(limits={"approve_above_usd": 0.0})
     office.suspended(run_id)
     state = office.run(run_id)["state"]
     late = {"type": "PAUSED", "name": "Suspended", "state_details": {**state["state_details"], "pause_timeout": PAST}}
+    assert_no_beat_after_its_last_event(prefect_api, run_id)
 
     ask("POST", f"{prefect_api}/flow_runs/{run_id}/set_state", json={"state": late, "force": True}).raise_for_status()
 
     def told() -> str | None:
         message = office.run(run_id)["state"]["message"]
-        return message if message and "Nobody said yes or no" in message else None
+        return message if message and "Nobody resumed it in time" in message else None
 
     try:
         wait_for(told, what="the sentence", seconds=180)
         assert "FAILED" == office.run(run_id)["state_type"]
+        again = {"type": "SCHEDULED", "name": "AwaitingRetry"}
+        ask("POST", f"{prefect_api}/flow_runs/{run_id}/set_state", json={"state": again, "force": True}).raise_for_status()
+        office.suspended(run_id, but=state["state_details"]["run_input_keyset"]["schema"])
         assert [] == sandbox.spoken()
     finally:
         narrate("alerts", "remove")

@@ -4,6 +4,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ def _book(folder: Path) -> Any:
 
 def _looks(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.m*")}
+
+
+def _flip(take: Path) -> None:
+    data = bytearray(take.read_bytes())
+    data[-200] ^= 1
+    take.write_bytes(data)
 
 
 def test_a_book_becomes_mastered_chapters_and_an_m4b(
@@ -198,9 +205,7 @@ def test_a_damaged_take_is_recorded_anew_for_the_master(narrate: Narrate, sandbo
     sandbox.config(faults=[{"kind": "status", "status": 400, "match": "poisoned"}])
     assert 3 == _make(narrate, book, clip=clip).code
     for take in (narrate.folder / "out/.takes").rglob("*.flac"):
-        data = bytearray(take.read_bytes())
-        data[-200] ^= 1
-        take.write_bytes(data)
+        _flip(take)
     sandbox.config(faults=[])
     sandbox.forget()
 
@@ -210,6 +215,39 @@ def test_a_damaged_take_is_recorded_anew_for_the_master(narrate: Narrate, sandbo
     assert {"The Second", "Morning came, and with it a ship.", "It was poisoned."} <= set(sandbox.spoken())
     notes = [note for entry in done.json["scripts"] for note in entry["notes"]]
     assert any("damaged" in note for note in notes)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("harm", "codes"), [(_flip, [3, 0]), (Path.unlink, [0])])
+def test_a_sample_is_made_though_takes_of_its_finished_chapter_are_not_as_they_were(
+    narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path, harm: Callable[[Path], None], codes: list[int]
+) -> None:
+    """
+    They are recorded anew: those that are gone at once, damaged ones in the run after the one that meets them. Once the sample
+    is there its takes are needed no more.
+    """
+    told = [f"It was told {number} times, and it is told here again, slowly and at length." for number in range(40)]
+    _epub(book, one="<h1>The First</h1>" + "".join(f"<p>{sentence}</p>" for sentence in told))
+    sandbox.config(faults=[{"kind": "status", "status": 400, "match": "poisoned"}])
+    assert 3 == _make(narrate, book, clip=clip).code
+    for take in (narrate.folder / "out/.takes").rglob("*.flac"):
+        harm(take)
+    sandbox.config(faults=[])
+    sandbox.forget()
+
+    ends = [_make(narrate, book, clip=clip) for _ in codes]
+
+    assert codes == [end.code for end in ends], ends[0].err
+    assert all("The sample cannot be made." in end.err for end in ends[:-1])
+    assert {*told[:20], *SPOKEN[4:7]} <= set(sandbox.spoken())
+    assert len(sandbox.spoken()) == len(set(sandbox.spoken()))
+    assert (narrate.folder / "out" / TITLE / "A Small Book.m4b").is_file()
+    for take in (narrate.folder / "out/.takes").rglob("*.flac"):
+        take.unlink()
+    sandbox.forget()
+    again = _make(narrate, book, clip=clip)
+    assert 0 == again.code, again.err
+    assert [] == sandbox.spoken()
 
 
 @pytest.mark.long

@@ -16,6 +16,8 @@ from bench.contest import NARRATE, SCRIPT, Contest, Row
 from bench.service import Terms
 from bench.stage import Stage, service
 
+pytestmark = pytest.mark.alone
+
 BUSY = """
 import subprocess, sys, time
 def burn(seconds):
@@ -61,6 +63,7 @@ def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
         measure.run([sys.executable, "-c", "raise SystemExit(3)"], cwd=tmp_path, env={}, log=tmp_path / "log")
 
 
+@pytest.mark.long
 def test_the_service_refuses_above_the_limit_and_bills_what_it_admits(stage: Stage) -> None:
     """
     Eight paragraphs, two at a time, are four rounds; whatever a run killed midway had is billed again.

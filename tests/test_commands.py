@@ -243,6 +243,7 @@ def test_only_what_changed_is_sent(narrate: Narrate, sandbox: Sandbox, book: Pat
     assert "The Second He waited briefly. The lamps are lit." == _said(out, "part-1/chapter-2.md")
 
 
+@pytest.mark.long
 def test_another_book_in_the_same_folder_has_its_own_audio(
     narrate: Narrate, sandbox: Sandbox, book: Path, voice_id: str
 ) -> None:
@@ -335,7 +336,7 @@ def _silence(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("key", [KEY, "schlüssel"])
+@pytest.mark.parametrize("key", [KEY, pytest.param("schlüssel", marks=pytest.mark.long)])
 def test_a_wrong_key_ends_with_7(narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path, key: str) -> None:
     """
     A key the service does not know, or that no header can hold, is a matter of the key; its run is written down.
@@ -367,11 +368,10 @@ def test_an_unusable_reference_ends_with_4(narrate: Narrate, sandbox: Sandbox, b
 @pytest.mark.parametrize(
     ("training", "patience", "code", "told"),
     [
-        ("failed", "60", 4, "failed to train"),
-        (["dreaming"], "60", 4, "dreaming"),
-        ("never", "0.5", 5, "--training-timeout"),
+        pytest.param("failed", "60", 4, "failed to train", id="failed"),
+        pytest.param(["dreaming"], "60", 4, "dreaming", id="unknown state", marks=pytest.mark.long),
+        pytest.param("never", "0.5", 5, "--training-timeout", id="timeout"),
     ],
-    ids=["failed", "unknown state", "timeout"],
 )
 def test_a_voice_that_does_not_get_ready(
     narrate: Narrate, sandbox: Sandbox, book: Path, clip: Path, training: Any, patience: str, code: int, told: str
@@ -444,7 +444,7 @@ def test_a_service_that_goes_away_ends_with_8(narrate: Narrate, sandbox: Sandbox
     assert sorted(set(_sent_texts())) == sorted(sandbox.spoken())
 
 
-@pytest.mark.parametrize("whose", ["--voice-id", "--reference"])
+@pytest.mark.parametrize("whose", ["--voice-id", pytest.param("--reference", marks=pytest.mark.long)])
 def test_a_service_out_of_reach_ends_with_8(narrate: Narrate, book: Path, clip: Path, whose: str) -> None:
     """
     Nobody listens at the address: that is 8 and not the voice's fault, and comes as soon as patience says.
@@ -459,6 +459,7 @@ def test_a_service_out_of_reach_ends_with_8(narrate: Narrate, book: Path, clip: 
     _refused(done, 8, "no connection")
 
 
+@pytest.mark.long
 def test_a_poisoned_segment_fails_its_script_alone(narrate: Narrate, sandbox: Sandbox, book: Path, voice_id: str) -> None:
     """
     The report names file, line and sentence; the others are narrated; the next run sends only what is missing.
@@ -512,6 +513,7 @@ def test_ctrl_c_keeps_what_is_paid_for(narrate: Narrate, sandbox: Sandbox, prefe
     assert 8 - takes == len(sandbox.spoken())
 
 
+@pytest.mark.long
 def test_ctrl_c_while_a_voice_trains(narrate: Narrate, sandbox: Sandbox, prefect_api: str, book: Path, clip: Path) -> None:
     """
     It ends with 130 at once, and Prefect knows of it; the voice is waited for, and made only once, the next time.
@@ -582,6 +584,7 @@ def test_a_voice_is_made_once_for_a_recording(narrate: Narrate, sandbox: Sandbox
     assert voice["_id"] != changed.json["voice"]["id"]
 
 
+@pytest.mark.long
 def test_instant_makes_no_voice(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
     """
     The recording and its transcript go along with each request; the account gets no voice, and nothing is sent twice.
@@ -604,6 +607,7 @@ def test_instant_makes_no_voice(narrate: Narrate, sandbox: Sandbox, clip: Path) 
     assert covered["bytes"] == covered["bytes_covered"]
 
 
+@pytest.mark.long
 def test_voices_are_listed_shown_and_deleted(bare_narrate: Narrate, sandbox: Sandbox, voice_id: str) -> None:
     """
     The account's voices, as lines and as JSON; deleting asks a person, refuses where there is none, and needs no Prefect.
@@ -656,6 +660,7 @@ def test_estimate_needs_neither_key_nor_network(bare_narrate: Narrate, book: Pat
     assert not (bare_narrate.folder / "home").exists()
 
 
+@pytest.mark.long
 def test_estimate_knows_the_takes_there_are(narrate: Narrate, book: Path, voice_id: str) -> None:
     """
     With the voice of OUT/run.json, or that of --voice-id, what is recorded costs nothing; the free model never does.
@@ -713,6 +718,7 @@ def test_a_missing_key_is_told_with_what_is_left_to_do(bare_narrate: Narrate, cl
     assert "Prefect" not in done.err
 
 
+@pytest.mark.long
 def test_two_commands_at_once_pay_once(narrate: Narrate, sandbox: Sandbox, voice_id: str) -> None:
     """
     The second waits for the first, says so, and finds everything recorded.

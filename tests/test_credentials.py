@@ -106,28 +106,34 @@ def test_a_run_uses_the_block(keyless: Narrate, sandbox: Sandbox, script: Path, 
     assert BLOCK_KEY not in done.err + ask("GET", f"{prefect_api}/block_documents/{block}").text
 
 
-def test_without_the_block_the_environment_counts(narrate: Narrate, sandbox: Sandbox, script: Path) -> None:
+@pytest.mark.long
+def test_without_the_block_the_environment_counts(bare_narrate: Narrate, sandbox: Sandbox, script: Path) -> None:
     """
-    The same deployment works where nobody made the block, and says so.
+    The same deployment works where nobody made the block, and says so; without a key as well both ways to give one are told.
     """
     sandbox.config(keys=[KEY])
 
-    done = _run(narrate, script, NARRATE_CREDENTIALS="never-made")
+    done = _run(bare_narrate, script, NARRATE_CREDENTIALS="fish-audio")
+    sandbox.forget()
+    keyless = _run(bare_narrate, script, NARRATE_CREDENTIALS="fish-audio", FISH_API_KEY="")
 
     assert 4 == done.code, done.err
-    assert "There is no block “never-made” of the type fish-audio-credentials: the key in the environment is used." in done.err
+    assert "There is no block “fish-audio” of the type fish-audio-credentials: the key in the environment is used." in done.err
+    assert 7 == keyless.code, keyless.err
+    assert [] == [told for told in ("fish-audio", "prefect block register", "FISH_API_KEY") if told not in keyless.err]
+    assert "Traceback" not in keyless.err
+    assert "fish-audio" in (bare_narrate.folder / "out/run.json").read_text()
+    assert [] == sandbox.requests()
 
 
-def test_without_both_there_is_no_key(keyless: Narrate, sandbox: Sandbox, script: Path) -> None:
+def test_a_block_of_another_name_has_to_be_there(narrate: Narrate, sandbox: Sandbox, script: Path) -> None:
     """
-    Both ways to give one are told, and the manifest tells it, too.
+    Who named another account does not spend the money of the environment's.
     """
-    done = _run(keyless, script, NARRATE_CREDENTIALS="never-made")
+    done = _run(narrate, script, NARRATE_CREDENTIALS="never-made")
 
-    assert 7 == done.code, done.err
-    assert [] == [told for told in ("never-made", "prefect block register", "FISH_API_KEY") if told not in done.err]
-    assert "Traceback" not in done.err
-    assert "never-made" in (keyless.folder / "out/run.json").read_text()
+    assert 2 == done.code, done.err
+    assert "There is no block “never-made”" in done.err
     assert [] == sandbox.requests()
 
 

@@ -5,9 +5,14 @@ The demo in a checkout of its own, as a newcomer meets it: no key, no cost, and 
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT, Narrate
 
+pytestmark = pytest.mark.alone
 
+
+@pytest.mark.long
 def test_the_demo_sends_nothing_the_second_time(narrate: Narrate, tmp_path: Path) -> None:
     """
     It narrates all of data/scripts into data/demo, says where to listen and that its voice is no clone; again, it is done.

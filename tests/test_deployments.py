@@ -21,9 +21,13 @@ import pytest
 import yaml
 
 from tests.conftest import KEY, ROOT, Narrate, Sandbox, wait_for
+from tests.deployed import events, logged
+from tests.receiver import receiving
 from tests.searching import BLOCK_SECRET, found, written
 from tests.standing import ask
-from tests.test_stopping import SUSPENDED
+from tests.test_stopping import assert_no_beat_after_its_last_event, suspended
+
+pytestmark = pytest.mark.alone
 
 SAVE = "from flows.credentials import FishAudioCredentials as C; C(api_key=input(), base_url=input()).save('fish-audio')"
 """How README says to make the block, but for a key that is typed rather than written down."""
@@ -187,6 +191,41 @@ def test_deployments_run(prefect: Narrate, sandbox: Sandbox, prefect_api: str, p
 
 
 @pytest.mark.long
+def test_what_narrates_nothing_is_told_as_well(prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path) -> None:
+    """
+    A voice that cannot be made, and parameters that do not fit: each is Failed, in a sentence, and whoever listens hears of it.
+
+    A name that was typed in the form is the run's.
+    """
+    sandbox.config(training="at-once")
+    amiss = {
+        "clone-voice/clone-voice": {"reference": ["nowhere.wav"]},
+        "narrate/narrate": {"reference": ["data/reference.wav"], "voice_id": "ada"},
+    }
+    with receiving() as receiver:
+        assert 0 == prefect("alerts", "install", "--webhook", receiver.url).code
+        try:
+            for name, voice in amiss.items():
+                deployed = _deployment(prefect_api, name)
+                body = {"name": "My Tuesday Run", "parameters": {**deployed["parameters"], "voice": voice}, "tags": ["amiss"]}
+                ask("POST", f"{prefect_api}/deployments/{deployed['id']}/create_flow_run", json=body).raise_for_status()
+            ended = [_ended(prefect_api, name, "amiss") for name in amiss]
+            wait_for(lambda: len(receiver.told) >= len(amiss) or None, what="the messages", seconds=60)
+        finally:
+            assert 0 == prefect("alerts", "remove").code
+
+    assert [("My Tuesday Run", "FAILED")] * 2 == [(run["name"], run["state_type"]) for run in ended], worker.read_text()
+    told = {message["subject"]: message for message in receiver.told}
+    assert {"My Tuesday Run: failed", "My Tuesday Run: refused"} == set(told)
+    assert "nowhere.wav" in told["My Tuesday Run: failed"]["data"]["message"]
+    assert "clear one of the two" in ended[1]["state"]["message"]
+    failed = "\n".join(logged(prefect_api, ended[0]["id"]))
+    assert "nowhere.wav" in failed
+    assert "Traceback" not in failed
+    assert [] == sandbox.requests()
+
+
+@pytest.mark.long
 def test_a_run_that_was_suspended_goes_on_where_it_was(
     prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path
 ) -> None:
@@ -198,8 +237,8 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
     wait_for(lambda: len(sandbox.spoken()) > 3 or None, what="takes", seconds=90)
     [run] = _runs(prefect_api, "narrate/narrate", "to-suspend")
 
-    suspended = {"type": "PAUSED", "name": "Suspended", "state_details": SUSPENDED}
-    ask("POST", f"{prefect_api}/flow_runs/{run['id']}/set_state", json={"state": suspended}).raise_for_status()
+    to_suspend = {"state": suspended(), "force": True}
+    ask("POST", f"{prefect_api}/flow_runs/{run['id']}/set_state", json=to_suspend).raise_for_status()
     wait_for(lambda: "is paused" in worker.read_text() or None, what="the end of its process", seconds=30)
     sent = sandbox.spoken()
     sandbox.config(latency=0.0)
@@ -208,6 +247,33 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
 
     assert "COMPLETED" == _ended(prefect_api, "narrate/narrate", "to-suspend")["state_type"], worker.read_text()
     assert len(sent) < len(sandbox.spoken()) == len(set(sandbox.spoken()))
+
+
+@pytest.mark.long
+def test_a_voice_in_the_making_is_suspended_and_cancelled(
+    prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path
+) -> None:
+    """
+    Suspend ends its process, Resume goes on with the same voice, and Cancel is told to whoever listens.
+    """
+    sandbox.config(training="never")
+    _prefect(prefect, "deployment", "run", "clone-voice/clone-voice", "--tag", "to-stop")
+    wait_for(lambda: sandbox.requests("/model/") or None, what="a look at the voice", seconds=90)
+    [run] = _runs(prefect_api, "clone-voice/clone-voice", "to-stop")
+    state = f"{prefect_api}/flow_runs/{run['id']}/set_state"
+
+    ask("POST", state, json={"state": suspended(), "force": True}).raise_for_status()
+    assert_no_beat_after_its_last_event(prefect_api, run["id"])
+    looks = len(sandbox.requests("/model/"))
+    assert "Suspended" == ask("GET", f"{prefect_api}/flow_runs/{run['id']}").json()["state"]["name"]
+    ask("POST", f"{prefect_api}/flow_runs/{run['id']}/resume", json={}).raise_for_status()
+    wait_for(lambda: len(sandbox.requests("/model/")) > looks or None, what="another look at the voice", seconds=90)
+    ask("POST", state, json={"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": True}).raise_for_status()
+
+    assert "CANCELLED" == _ended(prefect_api, "clone-voice/clone-voice", "to-stop")["state_type"], worker.read_text()
+    told = [event["event"] for event in events(prefect_api, run["id"], name="narrate.run.", count=2)]
+    assert ["narrate.run.suspended", "narrate.run.cancelled"] == told
+    assert 1 == len([row for row in sandbox.requests("/model") if row["method"] == "POST"])
 
 
 @pytest.mark.long
@@ -271,6 +337,7 @@ def test_a_schedule_narrates_what_changed_twice_in_a_row(
         _deploy(prefect)
 
 
+@pytest.mark.long
 def test_the_clock_makes_runs(prefect: Narrate, prefect_api: str) -> None:
     """
     The server's scheduler turns the cron line into runs; with SQLAlchemy 2.1 it fails at every turn, and nothing runs at night.
@@ -280,7 +347,8 @@ def test_the_clock_makes_runs(prefect: Narrate, prefect_api: str) -> None:
 
     def look() -> list[str] | None:
         rows = ask("POST", f"{prefect_api}/flow_runs/filter", json=ours).raise_for_status().json()
-        return [row["expected_start_time"] for row in rows if row["auto_scheduled"]] or None
+        due = [row for row in rows if row["auto_scheduled"] and row["state_type"] == "SCHEDULED"]  # none that has run
+        return [row["expected_start_time"] for row in due] or None
 
     assert all("T02:00:00" in time for time in wait_for(look, what="a scheduled run", seconds=60))
 
@@ -309,6 +377,7 @@ def test_deployments_explain_themselves(prefect: Narrate, prefect_api: str) -> N
     assert [] == by_hand["schedules"]
 
 
+@pytest.mark.long
 def test_setup_changes_nothing_the_second_time(prefect: Narrate, prefect_api: str) -> None:
     """
     What a person turned off stays off, and what is there is told.

@@ -66,6 +66,7 @@ def _refused(done: Done, code: int, *told: str) -> None:
         assert part in done.err, done.err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["everything", "takes"])
 def test_a_full_disk_loses_nothing_that_was_kept(
     narrate: Narrate, sandbox: Sandbox, voice_id: str, scripts: Path, disk: Path, place: str
@@ -108,6 +109,7 @@ def test_a_disk_that_cannot_be_written_to_is_refused_first(
     assert [] == sandbox.requests()
 
 
+@pytest.mark.long
 def test_takes_on_another_file_system_serve_another_folder(
     narrate: Narrate, sandbox: Sandbox, voice_id: str, scripts: Path, disk: Path
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_flipped_bit_in_a_take_is_found_retaken_and_said(
     assert re.fullmatch(r"line \d: recorded anew, as the take in the store was damaged", note)
 
 
+@pytest.mark.long
 def test_a_ledger_of_a_newer_narrate_is_left_alone(narrate: Narrate, sandbox: Sandbox, voice_id: str, scripts: Path) -> None:
     """
     What cannot be entered is not spent; one that is no ledger at all is refused as well.
@@ -163,6 +166,7 @@ def test_a_ledger_of_a_newer_narrate_is_left_alone(narrate: Narrate, sandbox: Sa
     assert [] == sandbox.requests("/v1/tts")
 
 
+@pytest.mark.long
 def test_records_of_an_older_schema_are_made_anew_without_paying(
     narrate: Narrate, sandbox: Sandbox, voice_id: str, scripts: Path
 ) -> None:

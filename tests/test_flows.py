@@ -75,8 +75,13 @@ class History:
         All that Prefect keeps of it, as one text: the run, its parameters, task runs, artifacts and logs.
         """
         mine = {"flow_runs": {"id": {"any_": [self.run_id]}}}
-        logs = self._rows("logs/filter", {"logs": {"flow_run_id": {"any_": [self.run_id]}}})
-        return json.dumps([self.run, self._rows("task_runs/filter", mine), self.artifacts(), logs], ensure_ascii=False)
+        return json.dumps([self.run, self._rows("task_runs/filter", mine), self.artifacts(), self.logs()], ensure_ascii=False)
+
+    def logs(self) -> list[dict[str, Any]]:
+        """
+        All lines of its log.
+        """
+        return self._rows("logs/filter", {"logs": {"flow_run_id": {"any_": [self.run_id]}}})
 
     def _rows(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = ask("POST", f"{self.api}/{path}", json=body).raise_for_status().json()
@@ -120,6 +125,28 @@ def test_a_run_is_written_down(narrate: Narrate, sandbox: Sandbox, prefect_api: 
     assert 2 == sum(state == "AwaitingRetry" for state in history.states(waiting))
     _check_artifacts(history, sandbox)
     assert KEY not in history.everything() + done.out + done.err
+
+
+@pytest.mark.long
+def test_history_does_not_grow_with_segments(
+    narrate: Narrate, sandbox: Sandbox, prefect_api: str, voice_id: str, tmp_path: Path
+) -> None:
+    """
+    A script of 80 sentences leaves as many task runs, artifacts and lines of the log as one of 4.
+    """
+    sandbox.config(concurrency_limit=50)
+    kept = []
+    for count in (4, 80):
+        script = tmp_path / f"{count}.txt"
+        script.write_text("\n\n".join(f"This is sentence {number} of {count}." for number in range(count)))
+        assert 0 == narrate("run", script, "--voice-id", voice_id, "--out", "out").code
+        history = _history(narrate, prefect_api)
+        rows = len(history.tasks(count=2)), len(history.artifacts()), len(history.logs())
+        kept.append(rows)
+
+    assert kept[0] == kept[1]
+    assert all(kept[0])
+    assert 84 == len(sandbox.spoken())
 
 
 def _check_names(names: set[str]) -> None:
@@ -227,6 +254,7 @@ def test_a_voice_that_failed_is_written_down(
     assert all(part in history.artifact("narrate-voice") for part in ("Ada", "failed"))
 
 
+@pytest.mark.long
 def test_history_is_kept_without_a_server(bare_narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
     """
     Where no server is configured, a plain `prefect flow-run ls` shows the run afterwards, and no task run of it is lost.

@@ -8,13 +8,14 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from flows.narration import ledger
 from flows.narration.manifest import SegmentsFile, segments_path
+from tests.bucket import Bucket
 from tests.conftest import Narrate, Sandbox, wait_for
 
 KILLS = int(os.environ.get("KILLS", "4"))
@@ -41,12 +42,17 @@ def _written(scripts: Path) -> int:
 
 
 @pytest.mark.long
-def test_kills_cost_no_more_than_what_was_in_flight(narrate: Narrate, sandbox: Sandbox, clip: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", ["folder", "bucket"])
+def test_kills_cost_no_more_than_what_was_in_flight(
+    narrate: Narrate, sandbox: Sandbox, clip: Path, tmp_path: Path, request: pytest.FixtureRequest, storage: str
+) -> None:
     """
     One voice, every sentence once and in order, at most the requests in flight paid for again, and nothing half-written left.
     """
     longest = _written(tmp_path / "scripts")
-    out, chance = tmp_path / "out", random.Random(SEED)
+    bucket: Bucket | None = request.getfixturevalue("bucket") if storage == "bucket" else None
+    out, host = (f"{bucket.uri}/out", bucket.host("a")) if bucket else (str(tmp_path / "out"), {})
+    chance = random.Random(SEED)
     sandbox.config(training="looks", seconds=1.0, concurrency_limit=CONCURRENCY, latency=LATENCY)
     command: list[str | Path] = [
         "run",
@@ -64,7 +70,7 @@ def test_kills_cost_no_more_than_what_was_in_flight(narrate: Narrate, sandbox: S
 
     for _ in range(KILLS):
         asked = len(sandbox.requests())
-        life = narrate.start(*command, "--concurrency", str(CONCURRENCY))
+        life = narrate.start(*command, "--concurrency", str(CONCURRENCY), **host)
         try:
             wait_for(lambda asked=asked: len(sandbox.requests()) > asked or None, what="a request", seconds=60)  # type: ignore[misc]
             time.sleep(chance.uniform(0, LONGEST_LIFE))  # the moment is what is random here; nothing is waited for
@@ -74,14 +80,18 @@ def test_kills_cost_no_more_than_what_was_in_flight(narrate: Narrate, sandbox: S
         assert life.returncode == -signal.SIGKILL, "it ended before it was killed"
 
     sandbox.config(latency=0.0)
-    done = narrate(*command, "--concurrency", str(CONCURRENCY))
+    done = narrate(*command, "--concurrency", str(CONCURRENCY), **host)
 
     assert done.code == 0, done.err
     assert len(sandbox.voices()) == 1
-    _complete(out)
-    _paid(sandbox, out, most=KILLS * CONCURRENCY * longest)
+    made = tmp_path / "out"
+    if bucket:
+        bucket.download("out", made)
+    _complete(made)
+    ledger = narrate("ledger", "--takes", f"{out}/.takes", "--json", **host)
+    _paid(sandbox, ledger.json["total"], most=KILLS * CONCURRENCY * longest)
     assert [] == [
-        str(path) for path in out.rglob("*") if path.name.endswith((".part", ".tmp")) or re.match(r"\.tmp", path.name)
+        str(path) for path in made.rglob("*") if path.name.endswith((".part", ".tmp")) or re.match(r"\.tmp", path.name)
     ]
 
 
@@ -97,14 +107,13 @@ def _complete(out: Path) -> None:
             assert np.abs(heard).max() > 1000
 
 
-def _paid(sandbox: Sandbox, out: Path, *, most: int) -> None:
+def _paid(sandbox: Sandbox, sums: dict[str, Any], *, most: int) -> None:
     """
     Check what the service billed against the text, and against the ledger.
     """
     rows = sandbox.requests("/v1/tts")
     text = sum(len(_sentence(script, number)) for script in range(SCRIPTS) for number in range(SENTENCES))
     billed = sum(row["bytes"] for row in rows if row["billed"])
-    (sums,) = ledger.summed(out / ".takes", by=[])
     print(f"text {text} bytes, billed {billed}, ledger {sums}")
     assert billed <= text + most
     assert sums["bytes_billed"] <= billed <= sums["bytes_billed"] + sums["bytes_unknown"]

@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import Narrate, Sandbox, wait_for
 
+pytestmark = pytest.mark.alone
+
 
 def _scripts(folder: Path, *, count: int) -> Path:
     folder.mkdir()
@@ -73,6 +75,7 @@ class History:
         return wait_for(answer, what="an answer").raise_for_status().json()
 
 
+@pytest.mark.long
 def test_the_next_command_tells_of_runs_whose_process_is_gone(
     narrate: Narrate, sandbox: Sandbox, prefect_api: str, voice_id: str
 ) -> None:

@@ -25,7 +25,7 @@ from flows.narration.page import INDEX, Chapter, Page, Sentence, write_page
 from tests.conftest import ROOT, wait_for
 from tests.listening import GAP, a_page, chapter, cover, sound
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.alone]
 
 SEEN = Path(os.environ.get("NARRATE_TEST_SEEN", ROOT / "data/seen"))
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

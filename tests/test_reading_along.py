@@ -88,35 +88,70 @@ def test_a_retake_sends_one_segment_and_stays(narrate: Narrate, sandbox: Sandbox
     assert ["Good morning. It is early."] == sandbox.spoken()
 
 
-@pytest.mark.parametrize(
-    ("at", "told"), [("a.txt:99", "4 sentences"), ("c.txt:1", "a.txt"), ("a.txt", "no place"), ("a.txt:0", "no place")]
-)
-def test_a_place_that_is_none_is_refused(narrate: Narrate, sandbox: Sandbox, out: Path, at: str, told: str) -> None:
+def test_a_place_that_is_none_is_refused(narrate: Narrate, sandbox: Sandbox, out: Path) -> None:
     """
-    Exit 2 says what there is, and nothing is sent.
+    Exit 2 says what there is, and nothing is sent; so it is with a folder that is no longer where it was made.
     """
     sandbox.forget()
+    places = {"a.txt:99": "4 sentences", "c.txt:1": "a.txt", "a.txt": "no place", "a.txt:0": "no place"}
 
-    done = narrate("retake", "out", "--at", at)
+    refused = {at: narrate("retake", "out", "--at", at) for at in places}
 
-    assert 2 == done.code
-    assert told in done.err
-    assert [] == sandbox.requests()
+    assert dict.fromkeys(places, 2) == {at: done.code for at, done in refused.items()}
+    assert [] == [done.err for at, done in refused.items() if places[at] not in done.err]
     assert not (out / "retakes.json").exists()
-
-
-def test_what_has_moved_is_not_recorded_elsewhere(narrate: Narrate, sandbox: Sandbox, out: Path) -> None:
-    """
-    A folder that is no longer where it was made would be made there again: exit 2.
-    """
     shutil.move(out, out.with_name("moved"))
-    sandbox.forget()
-
     done = narrate("retake", "moved", "--at", "a.txt:1")
-
     assert 2 == done.code
     assert "moved" in done.err
     assert [] == sandbox.requests()
+
+
+@pytest.mark.long
+def test_a_retake_goes_by_what_was_made_and_not_by_what_was_refused(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
+    """
+    A run of another model that the budget does not cover leaves nothing that a retake would pay for.
+    """
+    sandbox.config(training="at-once")
+    (narrate.folder / "small.md").write_text("# A Small Book\n\n## One\n\nThe first sentence.\n\n## Two\n\nThe second one.")
+    command: list[str | Path] = ["book", "small.md", "--reference", clip, "--out", "out"]
+    made = narrate(*command)
+    assert 0 == made.code, made.err
+    [folder] = {path.parent for path in (narrate.folder / "out").glob("*/book.json")}
+    refused = narrate(*command, "--model", "s2-pro", "--budget", "0")
+    sandbox.forget()
+
+    done = narrate("retake", folder, "--at", "1:1")
+
+    assert (6, 0) == (refused.code, done.code), (refused.err, done.err)
+    assert 1 == len(sandbox.spoken())
+
+
+@pytest.mark.long
+def test_a_retake_asks_for_what_is_more_than_its_sentence(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
+    """
+    Nobody is asked for the sentence; for a script that was changed meanwhile somebody is, as in the run.
+    """
+    sandbox.config(training="at-once")
+    (narrate.folder / "scripts").mkdir()
+    script = narrate.folder / "scripts" / "a.txt"
+    script.write_text("The first sentence.\n\nThe second one.")
+    made = narrate("run", "scripts", "--reference", clip, "--out", "out", "--approve-above-usd", "0.001")
+    assert 0 == made.code, made.err
+
+    alone = narrate("retake", "out", "--at", "a.txt:1")
+    script.write_text(f"The first sentence.\n\nThe second one. {'And a third. ' * 99}")
+    shutil.copytree(narrate.folder / "out", narrate.folder / "kept")
+    sandbox.forget()
+    refused = narrate("retake", "out", "--at", "a.txt:1")
+
+    assert (0, 6) == (alone.code, refused.code), (alone.err, refused.err)
+    assert "--yes" in refused.err
+    assert [] == sandbox.spoken()
+    shutil.rmtree(narrate.folder / "out")
+    (narrate.folder / "kept").rename(narrate.folder / "out")
+    assert 0 == narrate("retake", "out", "--at", "a.txt:1", "--yes").code
+    assert 0 < len(sandbox.spoken())
 
 
 @pytest.mark.long
@@ -172,6 +207,7 @@ def _alignment(sandbox: Sandbox, text: str, **parameters: Any) -> list[tuple[str
     ]
 
 
+@pytest.mark.long
 def test_words_are_timed_where_that_is_asked_for(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
     """
     Every take comes with its words; cues begin with them, the page has them, and a later run that does not ask pays nothing.

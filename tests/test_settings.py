@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ VALUES: dict[str, Any] = {
     "bitrate": 64,
     "out": "o",
     "takes": "t",
+    "served_at": "https://audio.example.org/a",
     "pause_breath": 0.1,
     "pause_sentence": 0.2,
     "pause_paragraph": 0.3,
@@ -55,6 +57,7 @@ VALUES: dict[str, Any] = {
     "budget": 1.25,
     "approve_above_usd": 0.75,
     "ask_on_warnings": True,
+    "account_limit": "fish-audio",
 }
 """For each knob a value that is not its default."""
 
@@ -82,12 +85,14 @@ WRONG = {
     "budget": "-0.01",
     "approve_above_usd": "-1",
     "ask_on_warnings": "perhaps",
+    "account_limit": "fish/audio",
     "pause_breath": "-1",
     "pause_sentence": "11",
     "pause_paragraph": "x",
     "pause_heading": "inf",
     "pause_scene_break": "",
     "out": "",
+    "served_at": "audio.example.org",
     "reference": "a.wav",
     "voice_title": "x" * 101,
 }
@@ -253,7 +258,7 @@ def test_prefect_knows_what_it_is_set_to(monkeypatch: pytest.MonkeyPatch) -> Non
 
     for name, value in PREFECT.items():
         monkeypatch.setenv(name, value)
-    known = dict(_flat(PrefectSettings().model_dump(mode="json")))
+    known = dict(_flat(PrefectSettings().model_dump()))
 
     assert {name: value for name, value in PREFECT.items() if name.startswith("PREFECT_")} == {
         name: known.get(name) for name in PREFECT if name.startswith("PREFECT_")
@@ -268,5 +273,9 @@ def _flat(table: dict[str, Any], prefix: str = "PREFECT") -> Iterator[tuple[str,
         path = f"{prefix}_{name.upper()}"
         if isinstance(value, dict):
             yield from _flat(value, path)
+        elif isinstance(value, timedelta):
+            yield path, f"{value.total_seconds():.0f}"
+        elif isinstance(value, set):
+            yield path, ",".join(sorted(map(str, value)))
         else:
             yield path, str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,22 @@ import pytest
 from tests.conftest import Narrate, Sandbox, wait_for
 from tests.standing import ask
 
+pytestmark = pytest.mark.alone
+
 LAST_SECONDS = 5
 """How long after it was told to stop a run may still send something."""
 
-SUSPENDED = {"pause_timeout": "2100-01-01T00:00:00Z", "pause_reschedule": True}
-"""What the UI says of a run that it suspends: it is started again when it is resumed."""
-
 STAND_SECONDS = 30
 """How long it may take until the state stands."""
+
+
+def suspended(seconds: int = 300) -> dict[str, Any]:
+    """
+    Say what the Prefect UI says of a run that it suspends, for five minutes unless a person says more.
+    """
+    until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    details = {"pause_timeout": until, "pause_reschedule": True, "deferred": False, "untrackable_result": False}
+    return {"type": "PAUSED", "name": "Suspended", "state_details": details}
 
 
 @pytest.fixture
@@ -56,17 +65,41 @@ def _cancel(api: str, run_id: str, _process: "subprocess.Popen[str]") -> None:
 
 
 def _suspend(api: str, run_id: str, _process: "subprocess.Popen[str]") -> None:
-    _set(api, run_id, type="PAUSED", name="Suspended", state_details=SUSPENDED)
+    _set(api, run_id, **suspended())
 
 
 def _terminate(_api: str, _run_id: str, process: "subprocess.Popen[str]") -> None:
     process.send_signal(signal.SIGTERM)
 
 
+def assert_no_beat_after_its_last_event(api: str, run_id: str) -> None:
+    """
+    Wait for what a suspended run says last of all; after a beat of its heart it would be told Crashed (automation.yaml).
+    """
+    about = {"filter": {"resource": {"id": [f"prefect.flow-run.{run_id}"]}, "order": "ASC"}}
+
+    def told() -> list[str] | None:
+        """
+        Look whether the server has written down how it ended.
+        """
+        rows = ask("POST", f"{api}/events/filter", json=about).raise_for_status().json()["events"]
+        names = [row["event"] for row in rows]
+        return names if "narrate.run.suspended" in names else None
+
+    names = wait_for(told, what="its last event", seconds=60)
+    assert "prefect.flow-run.heartbeat" in names
+    last = names.index("narrate.run.suspended")
+    assert names.index("prefect.flow-run.Suspended") < last
+    assert "prefect.flow-run.heartbeat" not in names[last:]
+
+
 @pytest.mark.parametrize(
     ("stop", "state"),
-    [(_cancel, "Cancelled"), (_suspend, "Suspended"), (_terminate, "Cancelled")],
-    ids=["cancel", "suspend", "sigterm"],
+    [
+        pytest.param(_cancel, "Cancelled", id="cancel"),
+        pytest.param(_suspend, "Suspended", id="suspend", marks=pytest.mark.long),
+        pytest.param(_terminate, "Cancelled", id="sigterm", marks=pytest.mark.long),
+    ],
 )
 def test_a_run_that_is_stopped_sends_nothing_more_and_keeps_what_it_has(
     narrate: Narrate,
@@ -98,6 +131,9 @@ def test_a_run_that_is_stopped_sends_nothing_more_and_keeps_what_it_has(
     assert "cancelled" == manifest["state"]
     assert sum(row["bytes"] for row in sent) == manifest["totals"]["bytes_billed"]
     assert len(sent) == len(list((narrate.folder / "out/.takes").rglob("*.flac")))
+    if state == "Suspended":  # after the last beat of its heart, or it would be told Crashed (automation.yaml)
+        assert "or it ends Failed; Retry goes on with it" in err
+        assert_no_beat_after_its_last_event(prefect_api, run_id)
 
 
 def test_a_voice_in_training_is_not_waited_for_after_cancel(

@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from flows import webhook
+from flows.narration.errors import WebhookAway
 from flows.telling import KINDS
 from tests.conftest import KEY, Narrate, Sandbox
 from tests.deployed import events
 from tests.receiver import Receiver, receiving
+
+pytestmark = pytest.mark.alone
 
 SECRET = "whsec_" + base64.b64encode(b"nobody-may-read-this-in-any-log!").decode()
 
@@ -49,7 +54,7 @@ def test_a_run_tells_of_itself(
     """
     Each narration, the budget and the end are events; a signed webhook is told the same under the same ids, once it listens.
     """
-    receiver.refusals = [500, 404]
+    receiver.refusals = {"narrate.run.completed": [500, 404]}
     told = {"NARRATE_WEBHOOK_URL": receiver.url, "NARRATE_WEBHOOK_SECRET": SECRET}
 
     done = narrate("run", book, "--voice-id", voice_id, "--out", "out", "--budget", "0.0005", **told)
@@ -70,6 +75,42 @@ def test_a_run_tells_of_itself(
     assert {(event["id"], event["event"]) for event in found} == set(attempts)
     everything = json.dumps(found) + done.out + done.err + json.dumps(receiver.told)
     assert not [secret for secret in (KEY, SECRET, "not-to-be-shown") if secret in everything]
+
+
+async def test_a_webhook_that_hangs_is_given_up(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It has so many seconds for its answer, not for each byte of it.
+    """
+    monkeypatch.setattr(webhook, "ANSWER_SECONDS", 2.0)
+    receiver.hangs = 30.0
+    hook = webhook.SignedWebhook(url=SecretStr(receiver.url), secret=SecretStr(SECRET))
+
+    with pytest.raises(WebhookAway):
+        await webhook.post.fn(hook, "narrate.run.failed", "1", '{"type": "narrate.run.failed"}')
+
+    assert 1 == len(receiver.received)
+
+
+@pytest.mark.long
+def test_a_webhook_that_stays_away_floods_no_log(
+    narrate: Narrate, sandbox: Sandbox, prefect_api: str, voice_id: str, book: Path
+) -> None:
+    """
+    Only the end is insisted upon; of the narrations it is said once that they were not told.
+    """
+    for number in range(8):
+        (book / f"more-{number}.txt").write_text(f"This is number {number}.")
+    away = {"NARRATE_WEBHOOK_URL": "http://127.0.0.1:9/x", "NARRATE_WEBHOOK_SECRET": SECRET}
+
+    done = narrate("run", book, "--voice-id", voice_id, "--out", "out", **away)
+
+    assert 0 == done.code, done.err
+    assert 1 == done.err.count("127.0.0.1 was not told of narrate.narration.ready")
+    assert 1 == done.err.count("127.0.0.1 was not told of narrate.run.completed")
+    assert len(webhook.WAITS) + 4 >= len(
+        [line for line in done.err.splitlines() if "webhook" in line or "was not told" in line]
+    )
+    assert 11 <= len(events(prefect_api, _run_id(narrate), name="narrate.", count=11))
 
 
 @pytest.mark.long
