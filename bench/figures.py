@@ -14,7 +14,7 @@ from bench import capacity
 from bench.capacity import IN_VAIN, LOOK, POLL, Capacity
 from bench.fleet import Fleet, Measured, Shape
 from bench.ground import BEAT, LEASES, POLLS, UPDATE, UPDATES, Count, ground
-from bench.model import CEILING, Costs, Line, Plan, Predicted, enough_workers, most_workers, predict
+from bench.model import CEILING, Costs, Line, Plan, Predicted, enough_workers, library_looks, most_workers, predict
 from flows.narration.report import counted
 
 BOOKS, SEGMENTS = 8, 30
@@ -127,15 +127,21 @@ def costs(found: Found) -> Costs:
         return sum(run.lasting_rows[event] for run in _all(found)) / number if number else 0.0
 
     asked, look, poll = (found.capacities[name] for name in (IN_VAIN, LOOK, POLL))
-    api = by_seconds(lambda run: _api(run) / books)
+
+    def looks(run: Measured) -> float:
+        return library_looks(run.shape.workers, run.cycle / run.shape.workers)
+
+    api = by_seconds(lambda run: _api(run) / books - looks(run))
     # What a second of a run costs is too little to be told from the runs' own CPU: it is what the requests in it cost.
     second, second_database = api.each * look.cpu, api.each * look.database
     return Costs(
         cycle=by_segments(lambda run: run.cycle),
         cpu=by_segments(lambda run: cpu(run, *run.counted.cpu)),
         api=api,
-        server=Line(cpu(one, "prefect") - second * one.cycle, second),
-        database=Line(cpu(one, "postgres") - second_database * one.cycle, second_database),
+        server=Line(cpu(one, "prefect") - second * one.cycle - looks(one) * look.cpu, second),
+        database=Line(cpu(one, "postgres") - second_database * one.cycle - looks(one) * look.database, second_database),
+        look_cpu=look.cpu,
+        look_database=look.database,
         rows=(one.other_rows + two.other_rows) / (2 * books),
         storage={
             name: by_segments(lambda run, name=name: run.counted.storage[name] / books)  # type: ignore[misc]

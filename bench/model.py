@@ -10,6 +10,7 @@ out than the busiest station lets through.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from flows import fleet
 from flows.account_limit import PACE_SECONDS, SPREAD, STRETCH_SECONDS, stretch
 from flows.narration.cost import USD_PER_BYTE
 from flows.showing import EVERY_SECONDS
@@ -62,7 +63,8 @@ class Costs:
     Of a book, by its segments: *cycle* seconds of a worker alone, at *concurrency* requests at once of *latency* seconds each;
     *cpu* seconds of all processes together; *storage* operations by kind; seconds to *estimate* what it needs.
     Of a book, by the seconds of its cycle: requests to Prefect's server (*api*; neither leases nor polls nor updates of the
-    progress), seconds of CPU of that (*server*) and of PostgreSQL (*database*). *rows* of the database for a book; each of its
+    progress, nor the library's looks at its books), seconds of CPU of that (*server*) and of PostgreSQL (*database*); a look
+    is *look_cpu* and *look_database* of each. *rows* of the database for a book; each of its
     heartbeats is *beat_rows* more, each update of its progress *update_rows*. *row_bytes* of the database for a row.
     *head* and *tail*: seconds of a library before it estimates, and after its last book. *polls*: of a worker in a second,
     where it polls each second; *poll_cpu*, *ask_cpu*: seconds of CPU of the server for a poll, and for a slot asked for.
@@ -74,6 +76,8 @@ class Costs:
     api: Line
     server: Line
     database: Line
+    look_cpu: float
+    look_database: float
     rows: float
     storage: Mapping[str, Line]
     concurrency: int
@@ -194,6 +198,7 @@ def predict(costs: Costs, plan: Plan) -> Predicted:
     vain = _in_vain(plan, at_once=at_once, senders=senders, sending=sending)
     leases = 2 * granted + vain + plan.books + 1  # each run looks at the limit once
     polls = costs.polls * (plan.workers + 1) / plan.poll
+    looks = library_looks(workers, plan.books / out)
     asking = (2 * granted + vain) / seconds * costs.ask_cpu
     requests = plan.books * plan.segments
     beats = plan.books * (1 + cycle / BEAT_SECONDS) + seconds / BEAT_SECONDS
@@ -211,18 +216,25 @@ def predict(costs: Costs, plan: Plan) -> Predicted:
         requests=requests,
         usd=requests * plan.segment_bytes * USD_PER_BYTE["s2.1-pro"],
         slots_in_use=plan.books * spoken / (plan.limit * seconds),
-        api=plan.books * costs.api.at(cycle),
+        api=plan.books * costs.api.at(cycle) + looks,
         updates=updates,
         leases=leases,
         asked_in_vain=vain,
         polls=polls,
         beats=beats,
-        server=plan.books * costs.server.at(cycle) / seconds + asking + polls * costs.poll_cpu,
-        database=plan.books * costs.database.at(cycle) / seconds,
+        server=(plan.books * costs.server.at(cycle) + looks * costs.look_cpu) / seconds + asking + polls * costs.poll_cpu,
+        database=(plan.books * costs.database.at(cycle) + looks * costs.look_database) / seconds,
         rows=rows,
         row_bytes=rows * costs.row_bytes,
         storage=storage,
     )
+
+
+def library_looks(workers: int, seconds: float) -> float:
+    """
+    Count the looks of a library at the runs of its books, of which there is one more than *workers*.
+    """
+    return (workers + 1) * seconds / fleet.LOOK_SECONDS
 
 
 def _granted(plan: Plan, *, at_once: int, senders: float) -> float:

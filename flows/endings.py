@@ -48,13 +48,14 @@ async def leave(code: int, totals: Totals | None = None, *, usd_at_most: float =
     """
     Label this run with its exit code and, by its *totals*, with what it spent; a server that is away is no reason to fail.
 
-    *usd_at_most* counts what nobody knows to be billed or not as well.
+    *usd_at_most* counts what nobody knows to be billed or not as well. That a run has spent `NOTHING` is said by its first
+    attempt only: that a later one is refused does not take back what earlier ones spent.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
     told: dict[str, int | float | str] = {CODE: code}
-    if totals is not None:
+    if totals is not None and not (totals is NOTHING and context.flow_run.run_count > 1):
         told |= {USD: totals.usd, USD_AT_MOST: max(totals.usd, usd_at_most), MINUTES: round(totals.seconds / 60, 2)}
     with suppress(httpx.HTTPError, PrefectException):
         async with get_client() as client:

@@ -127,9 +127,11 @@ class Fleet:
         done = last is not None and self._own in last.tags and last.state is not None and last.state.is_completed()
         return last if done else None
 
-    async def made(self, job: Job, living: FlowRun | None) -> Row:
+    async def made(self, job: Job, living: FlowRun | None, *, spent: Callable[[FlowRun], Awaitable[float]]) -> Row:
         """
         Have the *job* done, by the run that is *living* or another, and tell how it went.
+
+        One that is begun again may spend what is left of the budget, where *spent* tells what the one that crashed did (USD).
         """
         crashes = 0
         try:
@@ -144,6 +146,9 @@ class Fleet:
                 break
             get_run_logger().warning("%s: its run crashed (%s); it is begun again.", job.book, run.state.message)
             crashes += run.start_time is not None
+            budget = job.parameters["limits"].get("budget")
+            if budget is not None:
+                job.parameters["limits"]["budget"] = max(0.0, budget - await spent(run))
             run = await self._begin(job)
         row = self._told(job, await self._ended(job, run))
         if crashes:  # a run that crashed could not say what it spent

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -39,8 +40,9 @@ from flows.knobs import (
 from flows.narration import catalogue
 from flows.narration.books import BookPlan
 from flows.narration.catalogue import Purse, Row
-from flows.narration.errors import ExitCode, Interrupted, StorageAway, UsageError
+from flows.narration.errors import ExitCode, Interrupted, NarrateError, StorageAway, UsageError
 from flows.narration.plan import Estimate, estimate
+from flows.narration.shared import open_store
 from flows.narration.speech import Delivery
 from flows.narration.takes import key_by
 from flows.reporting import waits
@@ -319,7 +321,7 @@ class _Making:
             living = there or await self._runs.living(job)
             if living is not there and living is not None:  # somebody has begun it since
                 self._purse.reserve(name, at_most(living) or self._purse.granted.get(name, 0.0))
-            row = await self._runs.made(job, living)
+            row = await self._runs.made(job, living, spent=partial(self._spent, name))
             self._purse.settle(name, row.usd_at_most)
             self._rows.append(row)
             self._hopeless |= self._purse.is_hopeless(row)
@@ -330,6 +332,17 @@ class _Making:
             get_run_logger().error("%s: %s", name, lost(error))
         finally:
             self._turns.release()
+
+    async def _spent(self, name: str, run: FlowRun) -> float:
+        """
+        Tell what a book's run that crashed was billed at most (USD), by its ledger; nothing where that is out of reach.
+        """
+        takes = self._shelf.groups(name, self._cast.voice).output.takes_uri
+        try:
+            return await asyncio.to_thread(lambda: open_store(takes).spent_by(str(run.id)))
+        except (NarrateError, OSError) as error:
+            get_run_logger().warning("%s: its ledger cannot be read, so its budget begins anew: %s", name, error)
+            return 0.0
 
 
 def _chosen(group: BaseModel) -> Parameters:

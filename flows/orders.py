@@ -20,7 +20,7 @@ from flows.narration.errors import UsageError
 from flows.narration.files import replacing
 from flows.narration.mastering import level_profile
 from flows.narration.mirror import Mirror, brought, folder_of, mirror_of
-from flows.narration.production import Order
+from flows.narration.order import Order
 from flows.narration.retakes import Retakes
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery
@@ -63,6 +63,14 @@ def order_ahead(groups: Groups | BookGroups) -> Order:
     made = order(groups)
     _ahead.set((groups, made))
     return made
+
+
+def order_again(groups: Groups | BookGroups) -> Order:
+    """
+    Make the order of what there is to read by now, whatever was made ahead.
+    """
+    _ahead.set(None)
+    return order(groups)
 
 
 def order(groups: Groups | BookGroups, *, to_read: bool = False) -> Order:

@@ -11,30 +11,41 @@ from anyio import CancelScope
 from flows import endings, telling
 from flows.narration.errors import NarrateError, storing
 from flows.narration.locks import TAKES_LOCK, held
-from flows.narration.production import Order
+from flows.narration.order import Order
 from flows.narration.shared import SharedTakeStore
 from flows.narration.tidying import counted_on
 
 
 @asynccontextmanager
-async def mirrored(order: Order, *, say: Callable[[str], None]) -> AsyncIterator[None]:
+async def mirrored(order: Order, *, say: Callable[[str], None]) -> AsyncIterator[bool]:
     """
     Where OUT is in object storage, be the only one on all hosts that works on it, and send what was made at whatever end.
+
+    Yields whether another run was waited for.
     """
-    mirror = order.mirror
+    mirror, waited = order.mirror, False
     if mirror is None:
-        yield
+        yield waited
         return
+
+    def waiting(line: str) -> None:
+        """
+        Say so, and know it afterwards.
+        """
+        nonlocal waited
+        waited = True
+        say(line)
+
     say(f"{mirror.place.uri} is worked on in {mirror.folder}.")
     async with AsyncExitStack() as held_there:
         try:
-            await held_there.enter_async_context(mirror.to_itself(say=say))
+            await held_there.enter_async_context(mirror.to_itself(say=waiting))
         except NarrateError as error:
             await endings.leave(endings.code_of(error), endings.NOTHING)
             await telling.run_failed(error)
             raise
         try:
-            yield
+            yield waited
         except BaseException:
             with CancelScope(shield=True), suppress(OSError):  # how the run ended counts for more
                 await asyncio.to_thread(mirror.push)

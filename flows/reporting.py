@@ -92,7 +92,7 @@ async def _report(
     finally:
         if ended:
             totals = Totals.model_validate(production.result["totals"])
-            await endings.leave(code, totals, usd_at_most=totals.usd_at_most(model=production.order.delivery.model))
+            await endings.leave(code, totals, usd_at_most=production.spent_at_most(totals))
     if state != "cancelled" and not isinstance(production, BookProduction):
         try:
             await _accompany(production, manifest)

@@ -8,7 +8,6 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,9 +33,9 @@ from flows.narration.errors import (
 from flows.narration.limiter import Patience
 from flows.narration.locks import RUN_LOCK, held
 from flows.narration.manifest import ScriptEntry, VoiceEntry
-from flows.narration.production import Order, Production
+from flows.narration.order import Order
+from flows.narration.production import Production
 from flows.narration.reference import Reference
-from flows.narration.retakes import Retakes
 from flows.narration.speech import InlineReference, Speech, Voice
 from flows.narration.takes import voice_key
 from flows.reporting import reported
@@ -131,7 +130,8 @@ async def begin(groups: Groups) -> Production:
     order = await _ordered(groups)
     get_run_logger().info("%s to narrate into %s.", report.counted(len(order.survey.readings), "script"), order.out)
     _tell_left_out(order)
-    return Production(order, run_id=_run_id(), remember=partial(orders.remember, groups, order))
+    again = partial(orders.order_again, groups)
+    return Production(order, run_id=_run_id(), remember=partial(orders.remember, groups, order), ask_again=again)
 
 
 async def begin_book(groups: BookGroups) -> BookProduction:
@@ -147,7 +147,8 @@ async def begin_book(groups: BookGroups) -> BookProduction:
         get_run_logger().warning("%s", warning)
     _tell_left_out(order)
     await showing.outline(order)
-    return BookProduction(order, run_id=_run_id(), remember=partial(orders.remember, groups, order))
+    again = partial(orders.order_again, groups)
+    return BookProduction(order, run_id=_run_id(), remember=partial(orders.remember, groups, order), ask_again=again)
 
 
 async def _ordered(groups: Groups | BookGroups) -> Order:
@@ -179,22 +180,33 @@ async def in_production(production: Production) -> AsyncIterator[None]:
     Have the output folder to itself while the block runs, stop where somebody wants it, and report at whatever end.
     """
     order, say = production.order, get_run_logger().info
-    async with stoppable(production), remote.mirrored(order, say=say), reported(production), alone(order.out):
-        # Another run may have asked for some since the order was made.
-        production.order = replace(order, retakes=Retakes.of(order.out))
+    async with (
+        stoppable(production),
+        remote.mirrored(order, say=say) as waited_there,
+        reported(production),
+        alone(order.out) as waited,
+    ):
+        production.begin_alone(waited=waited or waited_there)
         yield
 
 
 @asynccontextmanager
-async def alone(folder: Path) -> AsyncIterator[None]:
+async def alone(folder: Path) -> AsyncIterator[bool]:
     """
-    Have *folder* to itself; where another run has it, say so and wait.
+    Have *folder* to itself; where another run has it, say so and wait. Yields whether it did.
     """
-    logger = get_run_logger()
-    async with held(
-        folder, RUN_LOCK, waiting=lambda: logger.info("Another run works in %s; waiting until it is done.", folder)
-    ):
-        yield
+    logger, waited = get_run_logger(), False
+
+    def waiting() -> None:
+        """
+        Say so, and know it afterwards.
+        """
+        nonlocal waited
+        waited = True
+        logger.info("Another run works in %s; waiting until it is done.", folder)
+
+    async with held(folder, RUN_LOCK, waiting=waiting):
+        yield waited
 
 
 async def _afford(production: Production, speech: Speech) -> None:

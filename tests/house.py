@@ -15,8 +15,9 @@ from flows.narration.ending import worst
 from flows.narration.errors import NarrateError
 from flows.narration.limiter import Patience
 from flows.narration.manifest import Manifest, ScriptEntry, VoiceEntry
+from flows.narration.order import Order
 from flows.narration.plan import survey
-from flows.narration.production import Order, Production
+from flows.narration.production import Production
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery, Speech, Voice
 from flows.narration.takes import TakeStore, take_key

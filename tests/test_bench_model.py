@@ -20,6 +20,8 @@ COSTS = Costs(
     api=Line(40.0, 1.0),
     server=Line(1.0, 0.01),
     database=Line(0.2, 0.0),
+    look_cpu=0.02,
+    look_database=0.005,
     rows=300.0,
     storage={"PUT": Line(5.0, 2.0), "LIST": Line(34.0, 0.0)},
     concurrency=5,
@@ -71,12 +73,13 @@ def test_one_worker_makes_one_book_after_the_other() -> None:
     assert said.slots_in_use == pytest.approx(60 / (5 * 83))
     assert said.requests == 30
     assert said.usd == pytest.approx(30 * 100 * 15e-6)
-    assert said.api == pytest.approx(3 * (40 + 24))
+    assert said.api == pytest.approx(3 * (40 + 24) + 2 * 72 / 2)
     assert (said.leases, said.asked_in_vain) == (2 * 3 * 5 + 3 + 1, 0)
     assert said.polls == 2
     assert said.updates == pytest.approx(3 * (1 + 14 / 2))
-    assert said.api_a_second == pytest.approx((192 + 24 + 34) / 83 + 2)
-    assert said.server == pytest.approx((3 * 1.24 + 30 * 0.01) / 83 + 2 * 0.01)
+    assert said.api_a_second == pytest.approx((192 + 72 + 24 + 34) / 83 + 2)
+    assert said.server == pytest.approx((3 * 1.24 + 72 * 0.02 + 30 * 0.01) / 83 + 2 * 0.01)
+    assert said.database == pytest.approx((3 * 0.2 + 72 * 0.005) / 83)
     assert said.rows == pytest.approx(3 * 300 + (3 * 54 / 30 + 83 / 30) * 8 + 24 * 10)
     assert said.storage == {"PUT": 75, "LIST": 102}
 
@@ -100,7 +103,7 @@ def test_what_breaks_first_has_a_number() -> None:
     With one worker more the server needs more than its core; slots are used up by as many runs as the account has turns for.
     """
     plan = Plan(workers=50, books=1000, segments=2938, limit=15, latency=5.0, cores=None, poll=10.0)
-    cheap = replace(COSTS, ask_cpu=0.0, poll_cpu=0.0, server=Line(0.0, 0.0), estimate=Line(0.0, 0.0))
+    cheap = replace(COSTS, ask_cpu=0.0, poll_cpu=0.0, look_cpu=0.0, server=Line(0.0, 0.0), estimate=Line(0.0, 0.0))
 
     most = most_workers(COSTS, plan)
 
@@ -129,10 +132,12 @@ def test_requests_to_prefects_server_are_told_apart(request_line: str, counted: 
 
 def _measured(workers: int, segments: int, wall: float) -> Measured:
     """
-    Four books: of 8 s and 0.5 s a segment, 300 rows and three that last, 44 requests and one a second, 5 PUT and 2 a segment.
+    Four books: of 8 s and 0.5 s a segment, 300 rows and three that last, 44 requests and one a second besides the library's
+    looks, 5 PUT and 2 a segment.
     """
     seconds = (wall - 12) / 4
-    api = Counter({"logs": 4 * 44 + round(4 * seconds), LEASES: 45, POLLS: 60, UPDATES: 12})
+    looks = (workers + 1) * 4 * seconds / 2
+    api = Counter({"logs": round(4 * 44 + 4 * seconds * workers + looks), LEASES: 45, POLLS: 60, UPDATES: 12})
     cpu = {"workers": 4 * (3 + 0.1 * segments), "library": 4.0, "prefect": 4 * 2.0, "postgres": 1.0, "stand-ins": 1.0}
     rows = Counter({"events": 1200 + 30, "event_resources": 6 * 5})
     return Measured(
@@ -170,7 +175,7 @@ def test_constants_come_of_the_runs_with_one_worker_and_the_rest_is_predicted() 
     assert (made.rows, made.beat_rows, made.update_rows) == (300, 10, 10)
     assert made.storage["PUT"] == Line(5.0, 2.0)
     assert (made.head, made.tail, made.estimate) == (8.0, 2.0, Line(0.5, 0.001))
-    assert made.server.at(18) == pytest.approx(2.0)
+    assert made.server.at(18) + 18 * made.look_cpu == pytest.approx(2.0)
     assert made.polls == 1
     assert "| 1 worker, 20 segments, limit 15 (fitted) | 84 / 84 = 1.00 |" in figures.model_table(found)
     assert "| 2 workers, 20 segments, limit 15 (predicted) | 52 / " in figures.model_table(found)

@@ -230,10 +230,11 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
     prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path
 ) -> None:
     """
-    Suspend ends its process, Resume starts another; nothing is sent between the two, and nothing twice.
+    Suspend ends its process, Resume starts another; nothing is sent between the two, and nothing twice. It says what it spent
+    in both.
     """
     sandbox.config(training="at-once", latency=1.0, concurrency_limit=2)
-    _prefect(prefect, "deployment", "run", "narrate/narrate", "--tag", "to-suspend")
+    _prefect(prefect, "deployment", "run", "narrate/narrate", "--tag", "to-suspend", "--param", 'limits={"budget": 5}')
     wait_for(lambda: len(sandbox.spoken()) > 3 or None, what="takes", seconds=90)
     [run] = _runs(prefect_api, "narrate/narrate", "to-suspend")
 
@@ -245,8 +246,41 @@ def test_a_run_that_was_suspended_goes_on_where_it_was(
     assert "Suspended" == ask("GET", f"{prefect_api}/flow_runs/{run['id']}").json()["state"]["name"]
     ask("POST", f"{prefect_api}/flow_runs/{run['id']}/resume", json={}).raise_for_status()
 
-    assert "COMPLETED" == _ended(prefect_api, "narrate/narrate", "to-suspend")["state_type"], worker.read_text()
+    ended = _ended(prefect_api, "narrate/narrate", "to-suspend")
+    assert "COMPLETED" == ended["state_type"], worker.read_text()
+    billed = sum(float(row["cost_usd"]) for row in sandbox.requests("/v1/tts") if row["billed"])
+    assert ended["labels"]["narrate.usd"] < ended["labels"]["narrate.usd_at_most"] == pytest.approx(billed)
     assert len(sent) < len(sandbox.spoken()) == len(set(sandbox.spoken()))
+
+
+@pytest.mark.long
+def test_a_nightly_run_waits_for_its_turn(prefect: Narrate, sandbox: Sandbox, prefect_api: str, worker: Path) -> None:
+    """
+    One that comes while another is under way is neither lost nor beside it: it begins after that, and finds all recorded.
+    """
+    sandbox.config(training="at-once", latency=1.0, concurrency_limit=1)
+    _prefect(prefect, "deployment", "run", "narrate/nightly", "--tag", "first-night")
+    wait_for(lambda: len(sandbox.spoken()) > 1 or None, what="takes", seconds=90)
+    _prefect(prefect, "deployment", "run", "narrate/nightly", "--tag", "second-night")
+    wait_for(
+        lambda: (
+            [
+                run
+                for run in _runs(prefect_api, "narrate/nightly", "second-night")
+                if run["state_name"] == "AwaitingConcurrencySlot"
+            ]
+            or None
+        ),
+        what="the second to wait",
+        seconds=90,
+    )
+    sandbox.config(latency=0.0)
+
+    ends = [_ended(prefect_api, "narrate/nightly", tag, seconds=180) for tag in ("first-night", "second-night")]
+
+    assert ["COMPLETED", "COMPLETED"] == [run["state_type"] for run in ends], worker.read_text()
+    assert ends[0]["end_time"] <= ends[1]["start_time"]
+    assert len(sandbox.spoken()) == len(set(sandbox.spoken())) > 1
 
 
 @pytest.mark.long

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from flows.narration.cost import USD_PER_BYTE
+from flows.narration.ledger import spent_by
 from tests.bucket import Bucket
 from tests.conftest import Sandbox, wait_for
 from tests.fleet import CRASHED_SECONDS, END_SECONDS, FINAL, LIMIT, Fleet, killed
@@ -161,6 +162,13 @@ def test_a_library_killed_in_the_middle_pays_nothing_twice(
     assert again <= LIMIT
     assert max(row["in_flight"] for row in rows) <= LIMIT
     assert {200} == {row["status"] for row in rows if row["status"] is not None}
+    for crashed in (run for run in library.runs() if run["state_type"] == "CRASHED"):
+        book = crashed["parameters"]["scripts"]["scripts"]
+        mine = [run for run in library.runs() if run["parameters"]["scripts"]["scripts"] == book]
+        last = max(mine, key=lambda run: str(run["expected_start_time"]))
+        spent = spent_by(crashed["id"], library.folder / "out" / Path(book).name / ".takes")
+        print(f"{book}: its run crashed after {spent:.4f} USD")
+        assert last["parameters"]["limits"]["budget"] == pytest.approx(crashed["parameters"]["limits"]["budget"] - spent)
     [report] = library.reports(second)
     assert f"{BOOKS} books: {BOOKS} done" in report
     assert BOOKS == report.count("| completed |")

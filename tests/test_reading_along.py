@@ -128,6 +128,27 @@ def test_a_retake_goes_by_what_was_made_and_not_by_what_was_refused(narrate: Nar
 
 
 @pytest.mark.long
+def test_a_retake_after_a_run_that_was_refused(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
+    """
+    A folder's narrations are there though the last run, which the budget did not cover, wrote down none.
+    """
+    sandbox.config(training="at-once")
+    (narrate.folder / "scripts").mkdir()
+    for name in ("apples", "pears"):
+        (narrate.folder / "scripts" / f"{name}.txt").write_text(f"The first sentence is about {name}. The second one.")
+    command: list[str | Path] = ["run", "scripts", "--reference", clip, "--out", "out", "--json"]
+    made = narrate(*command)
+    assert 0 == made.code, made.err
+    refused = narrate(*command, "--model", "s2-pro", "--budget", "0")
+    sandbox.forget()
+
+    done = narrate("retake", "out", "--at", "2:2")
+
+    assert (6, 0) == (refused.code, done.code), (refused.err, done.err)
+    assert ["The first sentence is about pears. The second one."] == sandbox.spoken()
+
+
+@pytest.mark.long
 def test_a_retake_asks_for_what_is_more_than_its_sentence(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
     """
     Nobody is asked for the sentence; for a script that was changed meanwhile somebody is, as in the run.

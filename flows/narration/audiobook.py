@@ -12,7 +12,7 @@ from flows.narration.assemble import Piece
 from flows.narration.binding import Bound, bind
 from flows.narration.contour import Contour
 from flows.narration.deliverables import BookFile, ChapterEntry, FileEntry
-from flows.narration.edition import SAMPLE, BookOrder, m4b_name
+from flows.narration.edition import SAMPLE, BookOrder, Spoken, m4b_name
 from flows.narration.errors import MasteringFailed, TakeFailed, UsageError
 from flows.narration.files import replacing
 from flows.narration.manifest import BOOK, ScriptEntry, VoiceEntry
@@ -27,6 +27,7 @@ from flows.narration.mastering import (
     tidy,
 )
 from flows.narration.mastering.book import Book as Tagged
+from flows.narration.order import Order
 from flows.narration.plan import Planned, Reading
 from flows.narration.production import Production
 from flows.narration.speech import SAMPLE_RATE, InlineReference, Voice
@@ -44,11 +45,18 @@ class BookProduction(Production):
 
     order: BookOrder
 
-    def __init__(self, order: BookOrder, *, run_id: str | None = None, remember: Callable[[], None] = lambda: None) -> None:
-        super().__init__(order, run_id=run_id, remember=remember)
+    def __init__(
+        self,
+        order: BookOrder,
+        *,
+        run_id: str | None = None,
+        remember: Callable[[], None] = lambda: None,
+        ask_again: Callable[[], Order] | None = None,
+    ) -> None:
+        super().__init__(order, run_id=run_id, remember=remember, ask_again=ask_again)
         self.mastered: dict[str, Mastered] = {}
         self.bound: Bound | None = None
-        self._spoken = {one.name: one for one in order.spoken}
+        self._spoken: dict[str, Spoken] = {}
         self._studio: Studio | None = None
         self._sampled: str | None = None
         self._wanted: Sequence[str] = ()
@@ -61,6 +69,7 @@ class BookProduction(Production):
         self.voice = entry
         self._host = host
         self._key_of = key_by(voice_key(voice), delivery=order.delivery, host=host, store=order.store)
+        self._spoken = {one.name: one for one in order.spoken}
         self._studio = self._opened_studio(entry)
         self._sampled = self._chosen()
         for reading in order.survey.readings:

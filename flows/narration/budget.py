@@ -4,20 +4,33 @@ What a run may spend: its budget, less what earlier attempts of the very same ru
 A flow run that was suspended, retried or taken up again is one run: Prefect has it under one id, and so has the ledger.
 """
 
-from flows.narration import cost, ledger
-from flows.narration.errors import MoneyError
-from flows.narration.ledger import Account
+from flows.narration import cost
+from flows.narration.errors import MoneyError, NarrateError, storing
 from flows.narration.takes import TakeStore
 
 
 def left(budget_usd: float | None, *, run_id: str | None, store: TakeStore) -> float | None:
     """
-    Tell how many USD are left of a budget for the run *run_id*, by the ledger on this host; `None` without a budget.
+    Tell how many USD are left of a budget for the run *run_id*, by the ledgers of its attempts; `None` without a budget.
+
+    Raises `StorageFailed` where they cannot be read.
     """
     if budget_usd is None or run_id is None:
         return budget_usd
-    account = Account(run=run_id, host="", voice="", model="")
-    return budget_usd - ledger.spent_by(run_id, store.ledger_folder(account))
+    with storing():
+        return budget_usd - store.spent_by(run_id)
+
+
+def spent_at_most(usd: float, *, budget_usd: float | None, run_id: str | None, store: TakeStore) -> float:
+    """
+    Tell how many USD all attempts at the run *run_id* were billed at most, where this one was billed *usd* at most; with a
+    budget, all of it where the ledgers cannot be read. Without a budget nobody counts what earlier attempts spent.
+    """
+    try:
+        left_usd = left(budget_usd, run_id=run_id, store=store)
+    except NarrateError:
+        left_usd = 0.0
+    return usd if budget_usd is None or left_usd is None else max(usd, budget_usd - left_usd)
 
 
 def in_bytes(usd: float | None, *, model: str) -> int | None:

@@ -21,8 +21,8 @@ from flows.narration.mastering import (
     deliverable_name,
     plain_name,
 )
+from flows.narration.order import Order
 from flows.narration.plan import Reading, Survey, Text
-from flows.narration.production import Order
 from flows.narration.prose import Prose, plain
 from flows.narration.report import counted, escaped
 from flows.narration.scripts import LeftOut, Script

@@ -2,6 +2,7 @@
 What is written down of each script of a run: its entry in the manifest, and where each segment stands in its narration.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from flows.narration import cost
@@ -14,6 +15,22 @@ from flows.narration.manifest import ScriptEntry, SegmentEntry, SegmentsFile
 from flows.narration.plan import Planned, Reading
 from flows.narration.speech import SAMPLE_RATE
 from flows.narration.unchanged import Made
+
+
+def to_make(readings: Iterable[Reading]) -> dict[str, ScriptEntry]:
+    """
+    The entries of scripts of which nothing is known but their text, by name.
+    """
+    return {
+        reading.script.name: ScriptEntry(
+            script=reading.script.name,
+            digest=reading.digest,
+            segments=reading.count,
+            state="pending" if reading.count else "empty",
+            notes=list(reading.notes),
+        )
+        for reading in readings
+    }
 
 
 def unchanged(reading: Reading, made: Made) -> ScriptEntry:

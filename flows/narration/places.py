@@ -64,13 +64,16 @@ def _of_folder(out: Path, wanted: str) -> tuple[str, list[str], list[int]]:
     manifest = Manifest.read(out / RUN)
     if manifest is None:
         raise UsageError(f"{out} holds nothing that was narrated.", "Give the folder that run.json is in.")
-    names = [one.script for one in manifest.scripts if one.audio]
+    scripts = [one.script for one in manifest.scripts]
+    # A run that was refused wrote down no narration; those of before are there all the same.
+    names = [one.script for one in manifest.scripts if one.audio] or [
+        script for script in scripts if segments_path(out, script).is_file()
+    ]
     script = names[int(wanted) - 1] if wanted.isascii() and wanted.isdigit() and 0 < int(wanted) <= len(names) else wanted
     found = SegmentsFile.read(segments_path(out, script)) if script in names else None
-    audio = next((one.audio for one in manifest.scripts if one.script == script), None)
-    if found is None or audio is None:
+    if found is None:
         raise UsageError(f"There is no narration of {wanted!r} in {out}.", f"There are: {', '.join(names) or 'none'}.")
-    known = SentencesFile.read(out / SENTENCES / f"{audio.rpartition('.')[0]}.json")
+    known = SentencesFile.read(out / SENTENCES / f"{script.rpartition('.')[0]}.json")
     sentences: list[list[Sentence]] = known.segments if known and len(known.segments) == len(found.segments) else []
     counts = [len(one) for one in sentences] or [1] * len(found.segments)
     return script, [one.text for one in found.segments], counts

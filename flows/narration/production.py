@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -19,10 +19,8 @@ from flows.narration.assemble import Sound, assemble
 from flows.narration.contour import Contour, ContourFile, contour_path
 from flows.narration.cost import Tally
 from flows.narration.ending import located
-from flows.narration.errors import Interrupted, NarrateError, StorageFailed, TakeFailed, storing
+from flows.narration.errors import Interrupted, NarrateError, StorageFailed, TakeFailed, UsageError, storing
 from flows.narration.ledger import Account
-from flows.narration.limiter import Patience
-from flows.narration.links import Links
 from flows.narration.manifest import (
     RUN,
     Manifest,
@@ -32,13 +30,13 @@ from flows.narration.manifest import (
     segments_name,
     segments_path,
 )
-from flows.narration.mirror import Mirror
-from flows.narration.plan import Estimate, Planned, Survey, as_made, estimate, making, planned
+from flows.narration.order import Order
+from flows.narration.plan import Estimate, Planned, as_made, estimate, making, planned
 from flows.narration.recorder import Recorder
 from flows.narration.retakes import Retakes
 from flows.narration.slots import Slots
-from flows.narration.speech import Delivery, InlineReference, Speech, Voice
-from flows.narration.takes import TakeDamaged, TakeStore, key_by, voice_key
+from flows.narration.speech import InlineReference, Speech, Voice
+from flows.narration.takes import TakeDamaged, key_by, voice_key
 from flows.narration.unchanged import Made, Memory, look
 from flows.narration.window import Wanted
 
@@ -47,27 +45,6 @@ watching: ContextVar["Callable[[Production], None] | None"] = ContextVar("watchi
 
 ENCODERS = ThreadPoolExecutor(2, thread_name_prefix="assemble")
 """Narrations assembled at once: encoding is done by ffmpeg, at low priority, two processes of it at most."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """
-    What a run was asked to make: the scripts surveyed, how they are to be spoken, how they are to sound, and where.
-    """
-
-    survey: Survey
-    out: Path
-    store: TakeStore
-    delivery: Delivery
-    sound: Sound
-    patience: Patience
-    budget_usd: float | None = None
-    approve_above_usd: float | None = None
-    account_limit: str | None = None
-    retakes: Retakes = field(default_factory=Retakes)
-    language: str = "en"
-    mirror: Mirror | None = None
-    links: Links | None = None
 
 
 @dataclass(frozen=True)
@@ -92,24 +69,23 @@ class Production:
     """
     A run in progress. Entries exist for every script from the start, so that a manifest can be written at any end.
 
-    *remember* leaves in OUT what was asked for, once nothing speaks against it any more.
+    *remember* leaves in OUT what was asked for, once nothing speaks against it any more. *ask_again* makes the order anew, of
+    what there is to read by then.
     """
 
-    def __init__(self, order: Order, *, run_id: str | None = None, remember: Callable[[], None] = lambda: None) -> None:
-        self.order, self.remember = order, remember
+    def __init__(
+        self,
+        order: Order,
+        *,
+        run_id: str | None = None,
+        remember: Callable[[], None] = lambda: None,
+        ask_again: Callable[[], Order] | None = None,
+    ) -> None:
+        self.order, self.remember, self._ask_again = order, remember, ask_again
         self.run_id = run_id
         self.started = _now()
         self.voice: VoiceEntry | None = None
-        self.entries = {
-            reading.script.name: ScriptEntry(
-                script=reading.script.name,
-                digest=reading.digest,
-                segments=reading.count,
-                state="pending" if reading.count else "empty",
-                notes=list(reading.notes),
-            )
-            for reading in order.survey.readings
-        }
+        self.entries = entries.to_make(order.survey.readings)
         self.result: dict[str, Any] = {}
         self.interrupted = False
         self._expected_usd = 0.0
@@ -125,6 +101,23 @@ class Production:
         watcher = watching.get()
         if watcher is not None:
             watcher(self)
+
+    def begin_alone(self, *, waited: bool) -> None:
+        """
+        Go by what there is now that no other run works in OUT: retakes that were asked for meanwhile and, after this one
+        *waited*, whatever it reads. Raises `UsageError` where that does not go into this OUT.
+        """
+        if waited and self._ask_again is not None:
+            read = self._ask_again()
+            if read.out != self.order.out:
+                raise UsageError(
+                    f"What was to go to {self.order.out} was changed while this run waited, and goes to {read.out} by now.",
+                    "Run it once more.",
+                )
+            # Places are those that this run has to itself.
+            self.order = replace(read, store=self.order.store, mirror=self.order.mirror)
+            self.entries = entries.to_make(read.survey.readings)
+        self.order = replace(self.order, retakes=Retakes.of(self.order.out))
 
     @property
     def progress(self) -> "Progress":
@@ -190,10 +183,19 @@ class Production:
         """
         Raise `MoneyError` before anything is sent if the budget, or the *credit_usd* that is known, does not cover the *need*.
         """
-        budget.refuse_short(need.usd, budget_usd=self.order.budget_usd, left_usd=self._budget_left(), credit_usd=credit_usd)
+        budget.refuse_short(need.usd, budget_usd=self.order.budget_usd, left_usd=self._budget_left, credit_usd=credit_usd)
 
+    @cached_property
     def _budget_left(self) -> float | None:
         return budget.left(self.order.budget_usd, run_id=self.run_id, store=self.order.store)
+
+    def spent_at_most(self, totals: Totals) -> float:
+        """
+        Tell how many USD this run was billed at most: by the *totals* of this attempt, or more by earlier ones.
+        """
+        order = self.order
+        usd = totals.usd_at_most(model=order.delivery.model)
+        return budget.spent_at_most(usd, budget_usd=order.budget_usd, run_id=self.run_id, store=order.store)
 
     def recorder(self, *, speech: Speech, voice: Voice | InlineReference, slots: Slots | None = None) -> Recorder:
         """
@@ -213,7 +215,7 @@ class Production:
                 voice=voice_key(voice),
                 model=order.delivery.model,
             ),
-            budget=budget.in_bytes(self._budget_left(), model=order.delivery.model),
+            budget=budget.in_bytes(self._budget_left, model=order.delivery.model),
             slots=slots,
         )
         return self._recorder

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import numpy as np
@@ -272,7 +273,30 @@ class SharedTakeStore(TakeStore):
         """
         Tell where the ledger of one run is written.
         """
-        return self.folder / LEDGERS / f"{_host()}-{account.run}"
+        return self._ledger_folder(account.run)
+
+    def _ledger_folder(self, run: str) -> Path:
+        return self.folder / LEDGERS / f"{_host()}-{run}"
+
+    def spent_by(self, run: str) -> float:
+        """
+        Sum the USD that a run was billed, or may have been, in all its attempts, on whatever host each was.
+        """
+        own = self._ledger_folder(run)
+        here = (own / ledger.FILE).is_file()
+        names = [name for name in self.place.listing(f"{LEDGERS}/") if name.endswith(f"-{run}.sqlite")]
+        elsewhere = [name for name in names if not (here and Path(name).stem == own.name)]
+        if not elsewhere:
+            return ledger.spent_by(run, own)
+        with TemporaryDirectory() as folder:
+            files = [path for name in elsewhere if self.place.fetch(name, path := Path(folder) / f"{Path(name).stem}-.sqlite")]
+            if here:
+                files.append(Path(folder) / f"{own.name}-.sqlite")
+                _copy(own / ledger.FILE, files[-1])
+            merged = Path(folder) / "merged"
+            merged.mkdir()
+            ledger.merge(files, merged)
+            return ledger.spent_by(run, merged)
 
     def own_ledger(self, account: Account) -> None:
         """
@@ -292,12 +316,8 @@ class SharedTakeStore(TakeStore):
         """
         copy = folder / f".{uuid4().hex}.part"
         try:
-            with closing(sqlite3.connect(folder / ledger.FILE)) as written, closing(sqlite3.connect(copy)) as target:
-                written.backup(target)
-                target.execute("PRAGMA journal_mode = DELETE")
+            _copy(folder / ledger.FILE, copy)
             self.place.write(f"{LEDGERS}/{folder.name}.sqlite", copy.read_bytes())
-        except sqlite3.Error as error:
-            raise OSError(None, f"the ledger says: {error}", str(folder)) from error
         finally:
             copy.unlink(missing_ok=True)
 
@@ -320,6 +340,18 @@ class SharedTakeStore(TakeStore):
             target.mkdir(parents=True)
             ledger.merge(files, target)
         return target
+
+
+def _copy(ledger_file: Path, target: Path) -> None:
+    """
+    Copy a ledger that may be written at this moment.
+    """
+    try:
+        with closing(sqlite3.connect(ledger_file)) as written, closing(sqlite3.connect(target)) as copy:
+            written.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as error:
+        raise OSError(None, f"the ledger says: {error}", str(ledger_file)) from error
 
 
 def _name(key: str) -> str:

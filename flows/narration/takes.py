@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 from pydantic import TypeAdapter, ValidationError
 
-from flows.narration import ffmpeg
+from flows.narration import ffmpeg, ledger
 from flows.narration.alignment import Word
 from flows.narration.errors import NarrateError, UsageError
 from flows.narration.files import replacing
@@ -284,6 +284,12 @@ class TakeStore:
         Tell where the ledger of one run is written: all are in one file here.
         """
         return self.folder
+
+    def spent_by(self, run: str) -> float:
+        """
+        Sum the USD that a run was billed, or may have been, in all its attempts.
+        """
+        return ledger.spent_by(run, self.folder)
 
     def ledgers(self) -> Path:
         """

@@ -16,8 +16,9 @@ from flows.narration.errors import ScriptUnreadable, StorageAway, UsageError
 from flows.narration.judge import Heard
 from flows.narration.limiter import Patience
 from flows.narration.manifest import SegmentsFile, segments_path
+from flows.narration.order import Order
 from flows.narration.plan import Estimate, Planned, Survey, estimate, planned, survey
-from flows.narration.production import Order, Production
+from flows.narration.production import Production
 from flows.narration.segments import Cutting
 from flows.narration.speech import SAMPLE_RATE, Delivery
 from flows.narration.takes import TakeStore, take_key

@@ -4,12 +4,14 @@ Several hosts that record into one take store on a real S3 server, against a run
 
 import asyncio
 import os
+import platform
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,6 +155,7 @@ async def test_a_take_that_is_damaged_here_is_brought_again(hosts: Hosts, sandbo
 KEEPS = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 import numpy as np
 from flows.narration.claims import Owner
 from flows.narration.judge import Heard
@@ -308,3 +311,34 @@ async def test_ledgers_are_merged_by_who_knows_best(tmp_path: Path) -> None:
         ledger.merge(order, folder)
         (total,) = ledger.summed(folder, by=[])
         assert (4, 2, 1, 1) == tuple(total[name] for name in ("requests", "taken", "refused", "unknown"))
+
+
+async def test_what_a_run_spent_on_each_host_is_known_to_the_next(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    An attempt at it counts what those before it spent elsewhere, and what two of them tell of the same request once.
+    """
+    said: list[dict[str, Any]] = []
+    for host, outcomes in {"a": (Outcome.TAKEN, None), "b": (Outcome.TAKEN, Outcome.REFUSED)}.items():
+        monkeypatch.setattr(platform, "node", lambda host=host: host)
+        store = bucket.store(host)
+        folder = store.ledger_folder(ACCOUNT)
+        folder.mkdir(parents=True)
+        written = Ledger(folder, ACCOUNT)
+        written.count_from(100 * len(said))
+        for outcome in outcomes:
+            number = await written.enter(ENTRY)
+            said.append(written.said(number, ENTRY))
+            if outcome:
+                await written.settle(number, outcome)
+        if host == "b":
+            await written.inherit(said[1], Outcome.UNKNOWN)
+        await written.close()
+        store.send_ledger(folder)
+
+    spent = {}
+    for host in ("a", "b", "c"):
+        monkeypatch.setattr(platform, "node", lambda host=host: host)
+        spent[host] = bucket.store(host).spent_by(ACCOUNT.run)
+
+    assert {host: pytest.approx(3 * ENTRY.usd) for host in spent} == spent
+    assert 0 == bucket.store("c").spent_by("another")

@@ -15,8 +15,9 @@ from flows.narration.assemble import Sound
 from flows.narration.errors import UsageError
 from flows.narration.limiter import Patience
 from flows.narration.manifest import Manifest, VoiceEntry, segments_path
+from flows.narration.order import Order
 from flows.narration.plan import Planned, survey
-from flows.narration.production import Order, Production
+from flows.narration.production import Production
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery, Voice
 from flows.narration.unchanged import FILE, Memory
