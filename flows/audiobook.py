@@ -59,7 +59,9 @@ async def audiobook(
     """
     groups = BookGroups(book=book, voice=voice, speech=speech, output=output, limits=limits, plan=plan)
     production = await begin_book(groups)
-    async with in_production(production):
+    async with in_production(production) as begun:
+        if not begun:
+            return outcome(production)
         account, folder = await account_of(voice), output.folder / ".voice"
         cast, entry = await cast_voice(
             voice,

@@ -13,12 +13,15 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
+from flows.narration.cost import Spent
 from flows.narration.errors import ExitCode, NarrateError
 from flows.narration.manifest import Totals
 
 CODE, USD, USD_AT_MOST, MINUTES = "narrate.exit", "narrate.usd", "narrate.usd_at_most", "narrate.minutes"
 NOTHING = Totals()
-"""What a run has spent that sent nothing."""
+"""What a run has made and spent that sent nothing."""
+
+NO_MONEY = Spent()
 
 
 class Ending(NamedTuple):
@@ -44,11 +47,12 @@ def code_of(error: BaseException | None, *, stopped: bool = False) -> int:
     return int(error.exit_code if isinstance(error, NarrateError) else ExitCode.FAULT)
 
 
-async def leave(code: int, totals: Totals | None = None, *, usd_at_most: float = 0.0) -> None:
+async def leave(code: int, totals: Totals | None = None, *, spent: Spent = NO_MONEY) -> None:
     """
-    Label this run with its exit code and, by its *totals*, with what it spent; a server that is away is no reason to fail.
+    Label this run with its exit code and, by its *totals*, with what it made and *spent*; a server that is away is no reason to
+    fail.
 
-    *usd_at_most* counts what nobody knows to be billed or not as well. That a run has spent `NOTHING` is said by its first
+    That a run has spent `NOTHING` is said by its first
     attempt only: that a later one is refused does not take back what earlier ones spent.
     """
     context = FlowRunContext.get()
@@ -56,7 +60,7 @@ async def leave(code: int, totals: Totals | None = None, *, usd_at_most: float =
         return
     told: dict[str, int | float | str] = {CODE: code}
     if totals is not None and not (totals is NOTHING and context.flow_run.run_count > 1):
-        told |= {USD: totals.usd, USD_AT_MOST: max(totals.usd, usd_at_most), MINUTES: round(totals.seconds / 60, 2)}
+        told |= {USD: spent.usd, USD_AT_MOST: spent.at_most, MINUTES: round(totals.seconds / 60, 2)}
     with suppress(httpx.HTTPError, PrefectException):
         async with get_client() as client:
             await client.update_flow_run_labels(context.flow_run.id, told)

@@ -33,10 +33,14 @@ from prefect.utilities.urls import url_for
 from flows import endings
 from flows.names import part_of
 from flows.narration.catalogue import Row
+from flows.narration.cost import Spent
 from flows.narration.errors import ExitCode, UsageError
 from flows.stopping import suspended
 
 Answer = TypeVar("Answer")
+
+Told = Callable[[FlowRun], Awaitable[Spent | None]]
+"""Tells what a run was billed that cannot say so itself, where anybody can."""
 
 LOOK_SECONDS = 2.0
 """How often a run is looked at."""
@@ -127,13 +131,13 @@ class Fleet:
         done = last is not None and self._own in last.tags and last.state is not None and last.state.is_completed()
         return last if done else None
 
-    async def made(self, job: Job, living: FlowRun | None, *, spent: Callable[[FlowRun], Awaitable[float]]) -> Row:
+    async def made(self, job: Job, living: FlowRun | None, *, spent: Told) -> Row:
         """
         Have the *job* done, by the run that is *living* or another, and tell how it went.
 
-        One that is begun again may spend what is left of the budget, where *spent* tells what the one that crashed did (USD).
+        One that is begun again may spend what is left of the budget, where *spent* tells what the one that crashed was billed.
         """
-        crashes = 0
+        before: list[Spent | None] = []
         try:
             run = living or await self._begin(job)
         except (PrefectException, httpx.HTTPStatusError) as error:
@@ -145,23 +149,33 @@ class Fleet:
             if run.state is None or not run.state.is_crashed():
                 break
             get_run_logger().warning("%s: its run crashed (%s); it is begun again.", job.book, run.state.message)
-            crashes += run.start_time is not None
-            budget = job.parameters["limits"].get("budget")
-            if budget is not None:
-                job.parameters["limits"]["budget"] = max(0.0, budget - await spent(run))
+            if run.start_time is not None:
+                before.append(await spent(run))
+                _lessen(job.parameters["limits"], before[-1])
             run = await self._begin(job)
         row = self._told(job, await self._ended(job, run))
-        if crashes:  # a run that crashed could not say what it spent
+        row.usd += sum(each.usd for each in before if each)
+        if None in before or row.usd_at_most is None:
             row.usd_at_most = None
+        else:
+            row.usd_at_most += sum(each.at_most for each in before if each)
         return row
 
-    async def spent(self, *, besides: Iterable[FlowRun]) -> float:
+    async def spent(self, *, besides: Iterable[FlowRun], spent: Told) -> float:
         """
         Sum the USD that runs have spent at most, or may, which this very flow run had begun before it was begun anew.
+
+        Of one that crashed, *spent* tells what it was billed.
         """
         others = {run.id for run in besides}
         mine = {run.id: run for run in await self._mine()}
-        return sum(at_most(run) or 0.0 for run in mine.values() if run.id not in others)
+        usd = 0.0
+        for run in mine.values():
+            if run.id not in others:
+                crashed = run.state is not None and run.state.is_crashed() and run.start_time is not None
+                told = await spent(run) if crashed else None
+                usd += told.at_most if told else at_most(run) or 0.0
+        return usd
 
     async def _mine(self) -> list[FlowRun]:
         """
@@ -288,9 +302,18 @@ def at_most(run: FlowRun) -> float | None:
     """
     said = None
     if run.state is not None and run.state.is_final():
-        said = endings.read(run).usd_at_most if run.start_time else 0.0
+        # Labels on a run that crashed are of an attempt before.
+        said = None if run.start_time and run.state.is_crashed() else endings.read(run).usd_at_most if run.start_time else 0.0
     budget: float | None = run.parameters.get("limits", {}).get("budget")
     return budget if said is None else said
+
+
+def _lessen(limits: dict[str, Any], spent: Spent | None) -> None:
+    """
+    Take what was *spent*, as far as that is known, from the budget among *limits*.
+    """
+    if limits.get("budget") is not None and spent is not None:
+        limits["budget"] = max(0.0, limits["budget"] - spent.at_most)
 
 
 def lost(error: Exception) -> str:

@@ -319,8 +319,8 @@ class LibraryChoice(BaseModel):
         title="Deployment",
         default=None,
         pattern=r"^[^/]+/[^/]+$",
-        description="Deployment that each book's run is started through; its own parameters count where the library sets none. "
-        "By default audiobook/audiobook or narrate/narrate.",
+        description="Deployment that each book's run is started through; its own parameters count where the library sets none, "
+        "its budget for each book, and nobody is asked for a single one. By default audiobook/audiobook or narrate/narrate.",
         examples=["audiobook/audiobook"],
     )
     at_once: int = Field(

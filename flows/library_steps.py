@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -40,6 +39,7 @@ from flows.knobs import (
 from flows.narration import catalogue
 from flows.narration.books import BookPlan
 from flows.narration.catalogue import Purse, Row
+from flows.narration.cost import Spent
 from flows.narration.errors import ExitCode, Interrupted, NarrateError, StorageAway, UsageError
 from flows.narration.plan import Estimate, estimate
 from flows.narration.shared import open_store
@@ -74,8 +74,11 @@ class Shelf:
         what = "book" if self.choice.kind == "audiobook" else "scripts"
         # A run that is a part of this one cannot ask a person: this one does.
         limits = {**given.get("limits", {}), **_chosen(self.limits), "ask_on_warnings": False}
-        limits.pop("budget", None)
         limits.pop("approve_above_usd", None)
+        limits.pop("budget", None)
+        own = given.get("limits", {}).get("budget")
+        if own is not None:  # no book may spend more, whatever the library's is for all
+            limits["budget"] = own
         given.get("output", {}).pop("served_at", None)  # of another folder
         return {
             what: {**given.get(what, {}), what: self.books[name]},
@@ -208,7 +211,21 @@ async def _begun_before(shelf: Shelf, cast: Cast) -> tuple[dict[str, FlowRun], f
             run = await runs.living(shelf.job(name, cast.voice))
             if run is not None:
                 there[name] = run
-        return there, await runs.spent(besides=there.values())
+        return there, await runs.spent(besides=there.values(), spent=_spent_by)
+
+
+async def _spent_by(run: FlowRun) -> Spent | None:
+    """
+    Tell what a book's run that crashed was billed, by its ledger; `None` where there is none within reach.
+    """
+    places = {name: value for name, value in run.parameters.get("output", {}).items() if name in ("out", "takes")}
+    try:
+        takes = checked(LibraryOutput, places).takes_uri
+        spent = await asyncio.to_thread(lambda: open_store(takes).spent_by(str(run.id)))
+    except (NarrateError, OSError) as error:
+        get_run_logger().warning("What “%s” has spent cannot be told: %s", run.name, error)
+        return None
+    return spent if spent.at_most else None
 
 
 def _estimate(shelf: Shelf, name: str, cast: Cast) -> Estimate | None:
@@ -311,8 +328,7 @@ class _Making:
                     share = self._purse.grant(name, needs=needs, later=later)
                 else:  # what it may spend is kept for it since before the first was begun
                     share = self._purse.granted[name]
-                if share is not None:
-                    job.parameters["limits"]["budget"] = share
+                _cap(job, share)
                 making.create_task(self._one(job, there))
 
     async def _one(self, job: Job, there: FlowRun | None) -> None:
@@ -321,7 +337,8 @@ class _Making:
             living = there or await self._runs.living(job)
             if living is not there and living is not None:  # somebody has begun it since
                 self._purse.reserve(name, at_most(living) or self._purse.granted.get(name, 0.0))
-            row = await self._runs.made(job, living, spent=partial(self._spent, name))
+                _cap(job, self._purse.granted[name] if self._purse.budget is not None else None)
+            row = await self._runs.made(job, living, spent=_spent_by)
             self._purse.settle(name, row.usd_at_most)
             self._rows.append(row)
             self._hopeless |= self._purse.is_hopeless(row)
@@ -333,16 +350,14 @@ class _Making:
         finally:
             self._turns.release()
 
-    async def _spent(self, name: str, run: FlowRun) -> float:
-        """
-        Tell what a book's run that crashed was billed at most (USD), by its ledger; nothing where that is out of reach.
-        """
-        takes = self._shelf.groups(name, self._cast.voice).output.takes_uri
-        try:
-            return await asyncio.to_thread(lambda: open_store(takes).spent_by(str(run.id)))
-        except (NarrateError, OSError) as error:
-            get_run_logger().warning("%s: its ledger cannot be read, so its budget begins anew: %s", name, error)
-            return 0.0
+
+def _cap(job: Job, share: float | None) -> None:
+    """
+    Have a book's run spend no more than its *share*, nor than its deployment says.
+    """
+    if share is not None:
+        limits = job.parameters["limits"]
+        limits["budget"] = min(share, limits.get("budget", share))
 
 
 def _chosen(group: BaseModel) -> Parameters:

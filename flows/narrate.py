@@ -53,7 +53,9 @@ async def narrate(
         limits: What may be spent, in money and in patience.
     """
     production = await begin(Groups(scripts=scripts, voice=voice, speech=speech, output=output, limits=limits))
-    async with in_production(production):
+    async with in_production(production) as begun:
+        if not begun:
+            return outcome(production)
         account = await account_of(voice)
         folder, ask = output.folder / ".voice", limits.ask_on_warnings
         cast, entry = await cast_voice(

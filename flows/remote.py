@@ -8,8 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from anyio import CancelScope
 
-from flows import endings, telling
-from flows.narration.errors import NarrateError, storing
+from flows.narration.errors import storing
 from flows.narration.locks import TAKES_LOCK, held
 from flows.narration.order import Order
 from flows.narration.shared import SharedTakeStore
@@ -38,12 +37,7 @@ async def mirrored(order: Order, *, say: Callable[[str], None]) -> AsyncIterator
 
     say(f"{mirror.place.uri} is worked on in {mirror.folder}.")
     async with AsyncExitStack() as held_there:
-        try:
-            await held_there.enter_async_context(mirror.to_itself(say=waiting))
-        except NarrateError as error:
-            await endings.leave(endings.code_of(error), endings.NOTHING)
-            await telling.run_failed(error)
-            raise
+        await held_there.enter_async_context(mirror.to_itself(say=waiting))
         try:
             yield waited
         except BaseException:

@@ -16,9 +16,10 @@ from prefect.exceptions import Pause
 from prefect.states import Cancelled
 
 from flows import endings, remote, showing, telling
-from flows.narration import companions, report
+from flows.narration import budget, companions, report
 from flows.narration.audiobook import BookProduction
-from flows.narration.errors import Declined, Interrupted, StorageFailed, UsageError, storing
+from flows.narration.cost import Spent
+from flows.narration.errors import Declined, ExitCode, Interrupted, StorageFailed, UsageError, storing
 from flows.narration.manifest import Manifest, Totals
 from flows.narration.production import Production
 from flows.stopping import suspended
@@ -92,7 +93,7 @@ async def _report(
     finally:
         if ended:
             totals = Totals.model_validate(production.result["totals"])
-            await endings.leave(code, totals, usd_at_most=production.spent_at_most(totals))
+            await endings.leave(code, totals, spent=_spent(production, totals))
     if state != "cancelled" and not isinstance(production, BookProduction):
         try:
             await _accompany(production, manifest)
@@ -110,6 +111,24 @@ async def _report(
         await remote.send_all(production.order)
     if ended:
         await telling.run_ended(production, manifest)
+
+
+def _spent(production: Production, totals: Totals) -> Spent:
+    """
+    Tell what all attempts at this run were billed, of which this one has these *totals*.
+    """
+    order = production.order
+    here = Spent(totals.usd, totals.usd_at_most(model=order.delivery.model))
+    return budget.spent(here, budget_usd=order.budget_usd, run_id=production.run_id, store=order.store)
+
+
+async def never_begun(production: Production) -> None:
+    """
+    Tell that a run was cancelled while it waited for another: nothing was sent, and what is in OUT is the other's.
+    """
+    manifest = production.finish(state="cancelled", error="It was cancelled while it waited for another run.", written=False)
+    await endings.leave(int(ExitCode.INTERRUPTED), endings.NOTHING)
+    await telling.run_ended(production, manifest)
 
 
 async def _accompany(production: Production, manifest: Manifest) -> None:

@@ -25,6 +25,7 @@ from flows.audiobook import audiobook
 from flows.knobs import BookGroups, Groups
 from flows.narrate import narrate
 from flows.narration import report
+from flows.narration.budget import DIGITS
 from flows.narration.ending import ENDS
 from flows.narration.errors import ExitCode, Interrupted, NarrateError
 from flows.narration.manifest import Totals
@@ -58,7 +59,7 @@ def run_books(books: Sequence[BookGroups], *, as_json: bool) -> int:
     spent = 0.0
     for groups in books:
         if groups.limits.budget is not None and spent:
-            left = groups.limits.model_copy(update={"budget": max(0.0, groups.limits.budget - spent)})
+            left = groups.limits.model_copy(update={"budget": max(0.0, round(groups.limits.budget - spent, DIGITS))})
             groups = replace(groups, limits=left)
         result, error = _run(groups)
         if result:

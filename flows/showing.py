@@ -30,7 +30,8 @@ from flows.narration.deliverables import BookFile
 from flows.narration.edition import BookOrder
 from flows.narration.errors import NarrateError
 from flows.narration.ledger import last_runs, summed
-from flows.narration.production import Production, Progress
+from flows.narration.production import Production
+from flows.narration.progress import Progress
 
 EVERY_SECONDS = 2.0
 """Between two looks at the progress. Each percent is an update at most: a request to Prefect's server, of 25 to 60 ms, and an

@@ -7,7 +7,7 @@ They order the tasks of `flows.tasks`; what is done in each is downstairs, in `f
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -38,9 +38,9 @@ from flows.narration.production import Production
 from flows.narration.reference import Reference
 from flows.narration.speech import InlineReference, Speech, Voice
 from flows.narration.takes import voice_key
-from flows.reporting import reported
+from flows.reporting import never_begun, reported
 from flows.settings import Account
-from flows.stopping import stoppable
+from flows.stopping import stoppable, suspended
 from flows.tasks import (
     bind,
     create_voice,
@@ -175,19 +175,32 @@ def _run_id() -> str | None:
 
 
 @asynccontextmanager
-async def in_production(production: Production) -> AsyncIterator[None]:
+async def in_production(production: Production) -> AsyncIterator[bool]:
     """
     Have the output folder to itself while the block runs, stop where somebody wants it, and report at whatever end.
+
+    Yields whether it is begun: a run that was cancelled while it waited for another is not.
     """
-    order, say = production.order, get_run_logger().info
-    async with (
-        stoppable(production),
-        remote.mirrored(order, say=say) as waited_there,
-        reported(production),
-        alone(order.out) as waited,
-    ):
-        production.begin_alone(waited=waited or waited_there)
-        yield
+    order = production.order
+    async with stoppable(production), AsyncExitStack() as had:
+        try:
+            waited = await had.enter_async_context(remote.mirrored(order, say=get_run_logger().info))
+            waited |= await had.enter_async_context(alone(order.out))
+        except NarrateError as error:
+            await endings.leave(endings.code_of(error), endings.NOTHING)
+            await telling.run_failed(error)
+            raise
+        except asyncio.CancelledError:
+            if not production.interrupted or suspended():
+                raise
+            if task := asyncio.current_task():
+                task.uncancel()
+            await never_begun(production)
+            yield False
+            return
+        async with reported(production):
+            await asyncio.to_thread(production.begin_alone, waited=waited)
+            yield True
 
 
 @asynccontextmanager

@@ -146,7 +146,7 @@ async def telling_of_budget(production: Production) -> AsyncIterator[None]:
         Tell it if it is so.
         """
         nonlocal told
-        usd = production.progress.usd
+        usd = production.spent_of_budget if production.sending else 0.0
         if budget and usd >= NEAR * budget and not told:
             told = True
             message = f"{usd:.4f} USD of the budget of {budget:.4f} USD are spent ({usd / budget:.0%})."

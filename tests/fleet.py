@@ -42,6 +42,7 @@ deployments:
     work_pool: {name: narrate}
     parameters:
       output: {profile: podcast}
+      limits: {budget: 0.4, approve_above_usd: 0.0}
   - name: library
     entrypoint: flows.library.library
     pull: []

@@ -30,6 +30,7 @@ def _run(state: StateType, *, begun: bool = True, budget: float | None = 0.5, **
         (_run(StateType.COMPLETED, usd=0.2, usd_at_most=0.3), 0.3),
         (_run(StateType.FAILED, usd=0.2), 0.2),
         (_run(StateType.CRASHED), 0.5),
+        (_run(StateType.CRASHED, usd=0.2, usd_at_most=0.2), 0.5),  # which an attempt before said
         (_run(StateType.CANCELLED, begun=False), 0.0),
         (_run(StateType.RUNNING, usd=0.2, usd_at_most=0.2), 0.5),
         (_run(StateType.CANCELLING), 0.5),

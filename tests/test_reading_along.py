@@ -146,6 +146,15 @@ def test_a_retake_after_a_run_that_was_refused(narrate: Narrate, sandbox: Sandbo
 
     assert (6, 0) == (refused.code, done.code), (refused.err, done.err)
     assert ["The first sentence is about pears. The second one."] == sandbox.spoken()
+    with (narrate.folder / "scripts/apples.txt").open("a") as script:
+        script.write("\n\nA third one.")
+    refused = narrate(*command, "--budget", "0")
+
+    again = [narrate("retake", "out", "--at", at) for at in ("2:1", "apples.txt:3")]
+
+    assert (6, [0, 0]) == (refused.code, [each.code for each in again]), (refused.err, again)
+    asked = json.loads((narrate.folder / "out/retakes.json").read_text())["retakes"]
+    assert [("pears.txt", 2), ("apples.txt", 1)] == [(one["script"], one["number"]) for one in asked]
 
 
 @pytest.mark.long

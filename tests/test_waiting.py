@@ -2,17 +2,22 @@
 Runs that have to wait for another in the same OUT: what they go by afterwards, by the command line.
 """
 
+import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from flows.narration.claims import Claims, Owner
+from flows.narration.storage import Place
 from tests.bucket import Bucket
 from tests.conftest import COMMAND_SECONDS, Narrate, Sandbox, wait_for
+from tests.standing import ask
 from tests.test_object_storage import CLAIM
 
 
@@ -113,3 +118,37 @@ def test_a_run_that_waited_for_another_host(narrate: Narrate, sandbox: Sandbox, 
     assert (0, 0) == (first.wait(timeout=COMMAND_SECONDS), second.wait()), said
     assert ["As it was.", "As it is by now."] == sandbox.spoken()
     assert b"As it is by now." in bucket.get("out/a.vtt")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_a_run_that_waits_is_cancelled(
+    narrate: Narrate, sandbox: Sandbox, bucket: Bucket, voice_id: str, prefect_api: str, where: str
+) -> None:
+    """
+    Ctrl-C: 130 and Cancelled, in a sentence; nothing was sent, and OUT, which is another run's, is as it was.
+    """
+    (narrate.folder / "a.txt").write_text("A sentence.")
+    sandbox.forget()
+    out = f"{bucket.uri}/out" if where == "bucket" else str(narrate.folder / "out")
+    with ExitStack() as another:
+        if where == "bucket":
+            other = Claims(Place(out), owner=Owner(narrate.folder / "owners"))
+            assert other.take(".run.lock", seconds=300)
+        else:
+            Path(out).mkdir()
+            another.enter_context(FileLock(Path(out) / ".run.lock"))
+        process = narrate.start("run", "a.txt", "--voice-id", voice_id, "--out", out, "--json", **bucket.host("a"))
+        with _waiting(process) as said:
+            process.send_signal(signal.SIGINT)
+
+    assert process.stdout is not None
+    manifest = json.loads(process.stdout.read())
+    assert 130 == process.wait(), said
+    assert [] == [line for line in said if "Traceback" in line or "rror" in line]
+    assert [] == sandbox.requests()
+    assert "cancelled" == manifest["state"]
+    run = ask("GET", f"{prefect_api}/flow_runs/{manifest['flow_run_id']}").raise_for_status().json()
+    assert ("CANCELLED", 130) == (run["state_type"], run["labels"]["narrate.exit"])
+    assert not (Path(out) / "run.json").exists()
+    assert [] == [name for name in bucket.names("out/") if not name.endswith(".run.lock")]

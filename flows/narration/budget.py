@@ -5,8 +5,12 @@ A flow run that was suspended, retried or taken up again is one run: Prefect has
 """
 
 from flows.narration import cost
+from flows.narration.cost import Spent
 from flows.narration.errors import MoneyError, NarrateError, storing
 from flows.narration.takes import TakeStore
+
+DIGITS = 9
+"""Digits of a USD that count: what is added up of bytes differs beyond."""
 
 
 def left(budget_usd: float | None, *, run_id: str | None, store: TakeStore) -> float | None:
@@ -18,19 +22,22 @@ def left(budget_usd: float | None, *, run_id: str | None, store: TakeStore) -> f
     if budget_usd is None or run_id is None:
         return budget_usd
     with storing():
-        return budget_usd - store.spent_by(run_id)
+        return round(budget_usd - store.spent_by(run_id).at_most, DIGITS)
 
 
-def spent_at_most(usd: float, *, budget_usd: float | None, run_id: str | None, store: TakeStore) -> float:
+def spent(here: Spent, *, budget_usd: float | None, run_id: str | None, store: TakeStore) -> Spent:
     """
-    Tell how many USD all attempts at the run *run_id* were billed at most, where this one was billed *usd* at most; with a
-    budget, all of it where the ledgers cannot be read. Without a budget nobody counts what earlier attempts spent.
+    Tell what all attempts at the run *run_id* were billed, where *here* is what this one was; where the ledgers cannot be read
+    all of the budget may have been spent.
     """
+    if run_id is None:
+        return here
     try:
-        left_usd = left(budget_usd, run_id=run_id, store=store)
+        with storing():
+            there = store.spent_by(run_id)
     except NarrateError:
-        left_usd = 0.0
-    return usd if budget_usd is None or left_usd is None else max(usd, budget_usd - left_usd)
+        return Spent(here.usd, max(here.at_most, budget_usd or 0.0))
+    return Spent(max(here.usd, there.usd), max(here.at_most, there.at_most))
 
 
 def in_bytes(usd: float | None, *, model: str) -> int | None:
@@ -47,7 +54,7 @@ def refuse_short(need_usd: float, *, budget_usd: float | None, left_usd: float |
     """
     of_budget = "--budget" if left_usd == budget_usd else f"what is left to this run of --budget {budget_usd:.4f}"
     for have, name in ((left_usd, of_budget), (credit_usd, "the account's API credit")):
-        if have is not None and need_usd > have:
+        if have is not None and need_usd > have + 10**-DIGITS:
             raise MoneyError(
                 f"This run needs about {need_usd:.4f} USD, but {name} is {max(0.0, have):.4f} USD: "
                 f"{need_usd - max(0.0, have):.4f} USD short.",

@@ -7,6 +7,7 @@ of s2.1-pro and s2-pro, nothing for s2.1-pro-free while its free window lasts.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 USD_PER_BYTE = {"s2.1-pro": 15e-6, "s2-pro": 15e-6, "s2.1-pro-free": 0.0}
 PRICES_READ = "2026-08-19"
@@ -61,3 +62,12 @@ class Tally:
         self.bytes_unknown += other.bytes_unknown
         self.retries += other.retries
         self.bytes_recorded += other.bytes_recorded
+
+
+class Spent(NamedTuple):
+    """
+    USD that were billed, and those that were or may have been.
+    """
+
+    usd: float = 0.0
+    at_most: float = 0.0

@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flows.narration.cost import Spent
 from flows.narration.errors import LedgerUnusable
 
 FILE = "ledger.sqlite"
@@ -354,18 +355,19 @@ def last_runs(folder: Path, *, most: int) -> list[tuple[str, str, float]]:
             raise LedgerUnusable.by(str(path), str(error)) from error
 
 
-def spent_by(run: str, folder: Path) -> float:
+def spent_by(run: str, folder: Path) -> Spent:
     """
-    Sum the USD that a run was billed, or may have been, by the ledger in *folder*; 0 where it has none.
+    Sum what a run was billed, by the ledger in *folder*; nothing where that says nothing of it.
     """
     if not (folder / FILE).is_file():
-        return 0.0
-    sums = f"SELECT {_SUMS['usd']} + {_SUMS['usd_unknown']} FROM request WHERE run = ?"  # noqa: S608  # none of it is a user's
+        return Spent()
+    sums = f"SELECT {_SUMS['usd']}, {_SUMS['usd_unknown']} FROM request WHERE run = ?"  # noqa: S608  # none of it is a user's
     with closing(connect(folder / FILE, readonly=True)) as connection:
         try:
-            return connection.execute(sums, (run,)).fetchone()[0] or 0.0
+            usd, unknown = connection.execute(sums, (run,)).fetchone()
         except sqlite3.Error as error:
             raise LedgerUnusable.by(str(folder / FILE), str(error)) from error
+    return Spent(usd or 0.0, (usd or 0.0) + (unknown or 0.0))
 
 
 def summed(folder: Path, *, by: Sequence[str], since: str | None = None, until: str | None = None) -> list[dict[str, Any]]:

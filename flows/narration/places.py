@@ -64,15 +64,13 @@ def _of_folder(out: Path, wanted: str) -> tuple[str, list[str], list[int]]:
     manifest = Manifest.read(out / RUN)
     if manifest is None:
         raise UsageError(f"{out} holds nothing that was narrated.", "Give the folder that run.json is in.")
-    scripts = [one.script for one in manifest.scripts]
-    # A run that was refused wrote down no narration; those of before are there all the same.
-    names = [one.script for one in manifest.scripts if one.audio] or [
-        script for script in scripts if segments_path(out, script).is_file()
-    ]
+    # As the page numbers them; a run that failed or was refused may know nothing of narrations that are there.
+    names = [one.script for one in manifest.scripts if one.state != "empty"]
     script = names[int(wanted) - 1] if wanted.isascii() and wanted.isdigit() and 0 < int(wanted) <= len(names) else wanted
     found = SegmentsFile.read(segments_path(out, script)) if script in names else None
     if found is None:
-        raise UsageError(f"There is no narration of {wanted!r} in {out}.", f"There are: {', '.join(names) or 'none'}.")
+        there = [name for name in names if segments_path(out, name).is_file()]
+        raise UsageError(f"There is no narration of {script!r} in {out}.", f"There are: {', '.join(there) or 'none'}.")
     known = SentencesFile.read(out / SENTENCES / f"{script.rpartition('.')[0]}.json")
     sentences: list[list[Sentence]] = known.segments if known and len(known.segments) == len(found.segments) else []
     counts = [len(one) for one in sentences] or [1] * len(found.segments)

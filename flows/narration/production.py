@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from flows.narration.manifest import (
 )
 from flows.narration.order import Order
 from flows.narration.plan import Estimate, Planned, as_made, estimate, making, planned
+from flows.narration.progress import Progress
 from flows.narration.recorder import Recorder
 from flows.narration.retakes import Retakes
 from flows.narration.slots import Slots
@@ -45,24 +46,6 @@ watching: ContextVar["Callable[[Production], None] | None"] = ContextVar("watchi
 
 ENCODERS = ThreadPoolExecutor(2, thread_name_prefix="assemble")
 """Narrations assembled at once: encoding is done by ffmpeg, at low priority, two processes of it at most."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """
-    How far a run is: of the scripts that had to be made, their segments (done is had or failed), *minutes* of speech at hand,
-    USD paid, and what it is likely to cost in the end.
-    """
-
-    scripts: int
-    scripts_done: int
-    scripts_failed: int
-    segments: int
-    segments_done: int
-    segments_failed: int
-    minutes: float
-    usd: float
-    usd_expected: float
 
 
 class Production:
@@ -120,7 +103,7 @@ class Production:
         self.order = replace(self.order, retakes=Retakes.of(self.order.out))
 
     @property
-    def progress(self) -> "Progress":
+    def progress(self) -> Progress:
         """
         How far the run is.
         """
@@ -189,13 +172,14 @@ class Production:
     def _budget_left(self) -> float | None:
         return budget.left(self.order.budget_usd, run_id=self.run_id, store=self.order.store)
 
-    def spent_at_most(self, totals: Totals) -> float:
+    @property
+    def spent_of_budget(self) -> float:
         """
-        Tell how many USD this run was billed at most: by the *totals* of this attempt, or more by earlier ones.
+        USD of the budget that are spent or may be, by earlier attempts among it; 0 without a budget.
         """
-        order = self.order
-        usd = totals.usd_at_most(model=order.delivery.model)
-        return budget.spent_at_most(usd, budget_usd=order.budget_usd, run_id=self.run_id, store=order.store)
+        tally, model = self._opened.tally, self.order.delivery.model
+        before = (self.order.budget_usd or 0.0) - (self._budget_left or 0.0)
+        return before + cost.usd(tally.bytes_billed + tally.bytes_unknown, model=model)
 
     def recorder(self, *, speech: Speech, voice: Voice | InlineReference, slots: Slots | None = None) -> Recorder:
         """
@@ -355,9 +339,13 @@ class Production:
         written.write(segments_path(out, script.name))
         return as_made(plan.reading, written, audio=audio, record=look(out, segments_name(script.name)))
 
-    def finish(self, *, state: Literal["completed", "failed", "cancelled"], error: str | None = None) -> Manifest:
+    def finish(
+        self, *, state: Literal["completed", "failed", "cancelled"], error: str | None = None, written: bool = True
+    ) -> Manifest:
         """
         Write `run.json` and return it; `StorageFailed` where it cannot be written, with `result` there all the same.
+
+        It is not *written* by a run that had to leave OUT to another.
         """
         for name, tally in self._tallies.items():
             spent = entries.spent(tally, model=self.order.delivery.model)
@@ -376,6 +364,8 @@ class Production:
             scripts=rows,
         )
         self.result = manifest.model_dump(mode="json")
+        if not written:
+            return manifest
         try:
             manifest.write(self.order.out / RUN)
             self._remember()

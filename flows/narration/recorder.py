@@ -194,10 +194,10 @@ class Recorder:
         if spent + want.size <= self._budget:
             return True
         if not self._begun:
-            model = self._delivery.model
+            may = max(0.0, cost.usd(self._budget, model=self._delivery.model))
             self.stop(
                 MoneyError(
-                    f"The budget of {cost.usd(self._budget, model=model):.4f} USD does not cover what is left.",
+                    f"The {may:.4f} USD that this run may spend do not cover the rest.",
                     "Raise --budget and run again: what was recorded is kept.",
                 )
             )

@@ -14,7 +14,7 @@ from rich.text import Text
 from flows.narration.links import Links
 from flows.narration.manifest import Manifest, ScriptEntry, Totals, VoiceEntry
 from flows.narration.ours import INDEX
-from flows.narration.production import Progress
+from flows.narration.progress import Progress
 from flows.narration.reference import Reference
 
 NOTES = 200

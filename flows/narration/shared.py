@@ -26,6 +26,7 @@ import platformdirs
 from flows.narration import ledger
 from flows.narration.alignment import Word
 from flows.narration.claims import Claims, Owner, this_process
+from flows.narration.cost import Spent
 from flows.narration.judge import Heard
 from flows.narration.ledger import Account, Outcome
 from flows.narration.storage import Place, is_remote, several
@@ -278,9 +279,9 @@ class SharedTakeStore(TakeStore):
     def _ledger_folder(self, run: str) -> Path:
         return self.folder / LEDGERS / f"{_host()}-{run}"
 
-    def spent_by(self, run: str) -> float:
+    def spent_by(self, run: str) -> Spent:
         """
-        Sum the USD that a run was billed, or may have been, in all its attempts, on whatever host each was.
+        Sum what a run was billed in all its attempts, on whatever host each was, as far as their ledgers were sent.
         """
         own = self._ledger_folder(run)
         here = (own / ledger.FILE).is_file()
@@ -303,6 +304,14 @@ class SharedTakeStore(TakeStore):
         Have the ledger of a run say whose it is, so that it is settled and sent if this process dies.
         """
         (self.ledger_folder(account) / OWNER).write_text(self.claims.owner.id)
+
+    def bring_ledger(self, account: Account) -> None:
+        """
+        Have here what an earlier attempt at a run wrote on this host: without its copy, what was sent would be written over.
+        """
+        folder = self.ledger_folder(account)
+        if not (folder / ledger.FILE).is_file():
+            self.place.fetch(f"{LEDGERS}/{folder.name}.sqlite", folder / ledger.FILE)
 
     def disown_ledger(self, account: Account) -> None:
         """

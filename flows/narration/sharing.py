@@ -53,6 +53,11 @@ class Alone:
     A run that has the take store to itself.
     """
 
+    async def prepare(self) -> None:
+        """
+        Have the ledger as earlier attempts at the run left it, before it is opened.
+        """
+
     async def begin(self, ledger: Ledger) -> None:
         """
         Begin, with the *ledger* just opened.
@@ -96,6 +101,12 @@ class Sharing(Alone):
         self._claims: dict[str, Claim] = {}
         self._sending: asyncio.Task[None] | None = None
         self._threads = ThreadPoolExecutor(32, thread_name_prefix="claim")  # they wait for the storage
+
+    async def prepare(self) -> None:
+        """
+        Bring what an earlier attempt on this host sent, where its copy here is gone.
+        """
+        await asyncio.to_thread(self._store.bring_ledger, self._account)
 
     async def begin(self, ledger: Ledger) -> None:
         """

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows.narration import ffmpeg, ledger
 from flows.narration.alignment import Word
+from flows.narration.cost import Spent
 from flows.narration.errors import NarrateError, UsageError
 from flows.narration.files import replacing
 from flows.narration.judge import Heard, Samples
@@ -285,9 +286,9 @@ class TakeStore:
         """
         return self.folder
 
-    def spent_by(self, run: str) -> float:
+    def spent_by(self, run: str) -> Spent:
         """
-        Sum the USD that a run was billed, or may have been, in all its attempts.
+        Sum what a run was billed in all its attempts.
         """
         return ledger.spent_by(run, self.folder)
 

@@ -78,6 +78,8 @@ class Taking:
     async def __aenter__(self) -> Self:
         folder = self._store.ledger_folder(self._account)
         folder.mkdir(parents=True, exist_ok=True)
+        with storing():
+            await self._sharing.prepare()
         self._ledger = Ledger(folder, self._account)
         left = self._ledger.unsettled()
         if left:

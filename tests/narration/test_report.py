@@ -13,7 +13,7 @@ from markdown_it.token import Token
 
 from flows.narration.links import Links
 from flows.narration.manifest import Manifest, ScriptEntry, State, Totals, VoiceEntry
-from flows.narration.production import Progress
+from flows.narration.progress import Progress
 from flows.narration.reference import Levels, Reference
 from flows.narration.report import NOTES, costs, headline, progress_line, run_report, voice_card
 

@@ -5,6 +5,7 @@ Several hosts that record into one take store on a real S3 server, against a run
 import asyncio
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -338,7 +339,29 @@ async def test_what_a_run_spent_on_each_host_is_known_to_the_next(bucket: Bucket
     spent = {}
     for host in ("a", "b", "c"):
         monkeypatch.setattr(platform, "node", lambda host=host: host)
-        spent[host] = bucket.store(host).spent_by(ACCOUNT.run)
+        spent[host] = [*bucket.store(host).spent_by(ACCOUNT.run)]
 
-    assert {host: pytest.approx(3 * ENTRY.usd) for host in spent} == spent
-    assert 0 == bucket.store("c").spent_by("another")
+    assert {host: [pytest.approx(2 * ENTRY.usd), pytest.approx(3 * ENTRY.usd)] for host in "abc"} == spent
+    assert (0, 0) == bucket.store("c").spent_by("another")
+
+
+async def test_a_ledger_outlives_its_copy(bucket: Bucket) -> None:
+    """
+    The copies of a host were removed between two attempts at a run: what it sent of the first is not written over.
+    """
+    for _ in range(2):
+        store = bucket.store("a")
+        folder = store.ledger_folder(ACCOUNT)
+        folder.mkdir(parents=True)
+        share = sharing.Sharing(store, ACCOUNT, deadline=5)
+        await share.prepare()
+        written = Ledger(folder, ACCOUNT)
+        await share.begin(written)
+        await written.settle(await written.enter(ENTRY), Outcome.TAKEN)
+        await written.close()
+        await share.end()
+        shutil.rmtree(store.folder)
+
+    assert [pytest.approx(2 * ENTRY.usd)] * 2 == [*bucket.store("a").spent_by(ACCOUNT.run)]
+    (total,) = ledger.summed(bucket.store("b").ledgers(), by=[])
+    assert 2 == total["taken"]
