@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flows.narration import budget
 from flows.narration.assemble import read_mark
 from flows.narration.ending import worst
 from flows.narration.errors import (
@@ -393,6 +394,32 @@ async def test_all_attempts_of_a_run_have_one_budget(house: House) -> None:
     house.run_id = "another"
     _, error = await house.run(budget_usd=0.0002)
     assert (None, 19) == (error, house.billed())
+
+
+async def test_what_is_spent_of_a_budget_is_of_all_attempts(house: House) -> None:
+    """
+    By that people are told that it is nearly spent.
+    """
+    house.write(one="0123456789")
+    await house.run(budget_usd=1.0)
+    house.write(two="Eight on.")
+    again = house.production(budget_usd=1.0)
+
+    await house.recorded(again)
+
+    assert 19 * 15e-6 == pytest.approx(again.spent_of_budget)
+
+
+def test_a_budget_that_is_enough_to_the_byte_is_enough() -> None:
+    """
+    What is left of it is a difference of binary fractions; a byte more than there is is refused all the same.
+    """
+    byte = 15e-6
+    for spent in range(1, 3000, 7):
+        left = (spent + 1000) * byte - spent * byte
+        budget.refuse_short(1000 * byte, budget_usd=1.0, left_usd=left, credit_usd=None)
+        with pytest.raises(MoneyError):
+            budget.refuse_short(1001 * byte, budget_usd=1.0, left_usd=left, credit_usd=None)
 
 
 async def test_progress_is_of_what_has_to_be_made(house: House) -> None:
