@@ -71,17 +71,25 @@ class Job:
     tag: str
 
 
-async def deployment_named(name: str) -> DeploymentResponse:
+async def deployment_named(name: str, *, taking: Sequence[str]) -> DeploymentResponse:
     """
-    Find a deployment; `UsageError` where there is none.
+    Find a deployment; `UsageError` where there is none, or its flow has no parameters of the names *taking*.
     """
     async with get_client() as client:
         try:
-            return await client.read_deployment_by_name(name)
+            deployment = await client.read_deployment_by_name(name)
         except ObjectNotFound:
             raise UsageError(
                 f"The Prefect server has no deployment {name}.", "`prefect deploy --all` or `narrate up` makes it."
             ) from None
+    known = (deployment.parameter_openapi_schema or {}).get("properties", {})
+    lacking = [each for each in taking if each not in known]
+    if lacking:
+        raise UsageError(
+            f"The deployment {name} takes no {' and no '.join(lacking)}, so it does not make these books.",
+            "Choose one of the flow audiobook or narrate, and what is made of each accordingly.",
+        )
+    return deployment
 
 
 def tag_of(deployment: DeploymentResponse, what: Any) -> str:

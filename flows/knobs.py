@@ -23,6 +23,9 @@ from flows.narration.speech import Delivery
 from flows.narration.storage import is_remote, within
 from flows.narration.takes import TakeStore, local_folder
 
+NOT_BLANK = r"\S"
+"""Pattern of a text that is not of spaces only."""
+
 FORM = ConfigDict(frozen=True, extra="forbid", json_schema_extra=without_null)
 
 
@@ -31,6 +34,7 @@ class _Source(BaseModel):
 
     scripts: str = Field(
         min_length=1,
+        pattern=NOT_BLANK,
         description="Folder of .txt and .md files, or one such file: a path such as /srv/books/my-novel, or a URI such as "
         "s3://bucket/scripts. A folder is walked in natural order, subfolders too.",
         examples=["data/scripts", "/srv/books/my-novel"],
@@ -54,6 +58,7 @@ class _BookSource(BaseModel):
 
     book: str = Field(
         min_length=1,
+        pattern=NOT_BLANK,
         title="Book",
         description="An .epub, .docx, .md, .txt or .html file, or a folder of chapter files: a path such as "
         "/srv/books/my-novel.epub, or a URI such as s3://bucket/my-novel.epub.",
@@ -138,6 +143,8 @@ class VoiceChoice(VoiceKnobs):
 
     @model_validator(mode="after")
     def _one_voice(self) -> Self:
+        if not all(map(str.strip, self.reference)):
+            raise ValueError("one of the recordings (--reference) has no name: remove the empty one")
         if self.reference and self.voice_id:
             raise ValueError("recordings (--reference) and the id of a voice (--voice-id) were given: clear one of the two")
         if not (self.reference or self.voice_id):
@@ -154,6 +161,7 @@ class _Place(BaseModel):
         title="Output folder",
         default="data/audio",
         min_length=1,
+        pattern=NOT_BLANK,
         description="Folder the narrations go to, mirroring the scripts; a book has a folder of its own in it. A path, or a "
         "URI such as s3://bucket/out.",
     )
@@ -330,6 +338,12 @@ class LibraryChoice(BaseModel):
         le=100,
         description="Runs under way at once; more workers than that are of no use to this library.",
     )
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if not all(map(str.strip, self.books)):
+            raise ValueError("one of the books has no name: remove the empty one")
+        return self
 
     @property
     def through(self) -> str:

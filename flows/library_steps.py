@@ -150,7 +150,8 @@ async def begin_library(choice: LibraryChoice, *, speech: Delivery, output: Libr
     among: Callable[[Iterable[str]], Sequence[str]] = catalogue.books_among if choice.kind == "audiobook" else lambda names: ()
     books = await asyncio.to_thread(catalogue.books_of, choice.books, books_among=among)
     await require(limits.account_limit)
-    deployment = await deployment_named(choice.through)
+    what = "book" if choice.kind == "audiobook" else "scripts"
+    deployment = await deployment_named(choice.through, taking=[what, "voice", "speech", "output", "limits"])
     get_run_logger().info("%d books to make through %s, %d at once.", len(books), choice.through, choice.at_once)
     return Shelf(books, choice, deployment, speech, output, limits)
 

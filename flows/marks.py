@@ -36,7 +36,7 @@ TURN_SECONDS = 5
 UNTOLD = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 """States that only the run's own process would lead out of."""
 
-GONE = "The process that ran it is gone; what was recorded is kept. Run the same command again to go on."
+GONE = "The process that ran it is gone; what was recorded is kept. Run it again to go on."
 
 
 class Marks:

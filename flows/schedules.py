@@ -56,6 +56,10 @@ async def restore(before: Decided, pool: str) -> list[str]:
             if was.paused and not deployment.paused:
                 await client.pause_deployment(deployment.id)
                 told.append(f"{deployment.name} stays paused.")
+            names = {*was.parameters, *deployment.parameters}
+            others = sorted(name for name in names if was.parameters.get(name) != deployment.parameters.get(name))
+            if others:
+                told.append(f"Parameters of {deployment.name} are the file's; on the server were others: {', '.join(others)}.")
             for old in was.schedules:
                 told += await _restored(client, deployment, old)
         file = await _file(client, pool)
@@ -75,7 +79,8 @@ async def _restored(client: PrefectClient, deployment: DeploymentResponse, old: 
     now = next((new for new in deployment.schedules if _is_same(old, new)), None)
     if now is None:
         if old.slug is not None or not all(new.slug for new in deployment.schedules):
-            return []  # of the file, which has it no more; or it cannot be told whose it is
+            # Of the file, which has it no more; or it cannot be told whose it is.
+            return [f"A schedule of {deployment.name} that the file does not have was removed ({_told(old)})."]
         made = {name: getattr(old, name) for name in ("schedule", "active", "max_scheduled_runs", "parameters")}
         await client.create_deployment_schedules(deployment.id, [DeploymentScheduleCreate.model_validate(made)])
         return [f"A schedule that somebody added to {deployment.name} is kept."]
@@ -83,6 +88,11 @@ async def _restored(client: PrefectClient, deployment: DeploymentResponse, old: 
         return []
     await client.update_deployment_schedule(deployment.id, now.id, active=old.active)
     return [f"A schedule of {deployment.name} stays switched {'on' if old.active else 'off'}."]
+
+
+def _told(schedule: DeploymentSchedule) -> str:
+    when = getattr(schedule.schedule, "cron", None) or type(schedule.schedule).__name__
+    return f"{schedule.slug}, {when}" if schedule.slug else str(when)
 
 
 def _is_same(old: DeploymentSchedule, new: DeploymentSchedule) -> bool:

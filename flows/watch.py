@@ -70,7 +70,7 @@ class Watcher:
 
     def __init__(self, folder: str, *, deployment: str, say: Callable[[str], None]) -> None:
         self._place = Place(folder) if is_remote(folder) else None
-        self._folder = Path() if self._place else local_folder(folder).resolve()
+        self._folder = Path() if self._place else local_folder(folder).absolute()  # a link is followed at each look
         self._told = folder if self._place else str(self._folder)
         self._say = say
         self._settled: Scripts = {}
@@ -92,13 +92,16 @@ class Watcher:
         self._await_others()
         if self._place:
             self._watch_place(self._place, settle)
-        changed = True
+        before: Scripts | None = None
+        gone = False
         for changes in watch(self._folder, rust_timeout=int(settle * 1000), yield_on_timeout=True, watch_filter=_visible):
-            if changes:
-                changed = True
-            elif changed or self._due:
-                changed = False
+            # The system tells nothing of a folder that took the place of this one, nor of what another host writes.
+            now = _scripts(self._folder)
+            if not changes and now == before:
                 self._look()
+            before = now
+            if gone != (gone := not self._folder.is_dir()):
+                self._say(f"{self._folder} is {'not there any more; waiting for it' if gone else 'there again'}")
 
     def _watch_place(self, place: Place, settle: float) -> NoReturn:
         """

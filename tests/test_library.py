@@ -3,7 +3,9 @@ A library: many books over several workers, with Prefect on PostgreSQL, one limi
 """
 
 import json
+import os
 import re
+import signal
 import time
 from collections import Counter
 from contextlib import suppress
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.narration.cost import USD_PER_BYTE
+from flows.narration.cost import USD_PER_BYTE, Spent
 from flows.narration.ledger import spent_by
 from tests.bucket import Bucket
 from tests.conftest import Sandbox, wait_for
@@ -162,14 +164,6 @@ def test_a_library_killed_in_the_middle_pays_nothing_twice(
     assert again <= LIMIT
     assert max(row["in_flight"] for row in rows) <= LIMIT
     assert {200} == {row["status"] for row in rows if row["status"] is not None}
-    for crashed in (run for run in library.runs() if run["state_type"] == "CRASHED"):
-        book = crashed["parameters"]["scripts"]["scripts"]
-        mine = [run for run in library.runs() if run["parameters"]["scripts"]["scripts"] == book]
-        later = [run for run in mine if str(run["expected_start_time"]) > str(crashed["expected_start_time"])]
-        next_one = min(later, key=lambda run: str(run["expected_start_time"]))
-        spent = spent_by(crashed["id"], library.folder / "out" / Path(book).name / ".takes").at_most
-        print(f"{book}: its run crashed after {spent:.4f} USD, {len(mine)} runs in all")
-        assert next_one["parameters"]["limits"]["budget"] == pytest.approx(crashed["parameters"]["limits"]["budget"] - spent)
     [report] = library.reports(second)
     assert f"{BOOKS} books: {BOOKS} done" in report
     assert BOOKS == report.count("| completed |")
@@ -180,12 +174,61 @@ def test_a_library_killed_in_the_middle_pays_nothing_twice(
 
 
 @pytest.mark.long
+def test_a_book_begun_again_has_what_is_left_of_its_share(
+    fleet: Fleet, library: Library, sandbox: Sandbox, voice_id: str
+) -> None:
+    """
+    A worker dies with a run on it: what that run was billed is taken from the next one's budget, and is in the report.
+    """
+    sandbox.config(concurrency_limit=LIMIT, latency=1.5)
+    names = [str(library.folder / f"books/book-{number}") for number in (1, 2, 3)]
+    first = library.start(voice_id, {"books": names, "kind": "narrate", "at_once": 3}, budget=1.0)
+
+    def spending() -> dict[str, Any] | None:
+        """
+        Look for a book's run under way that has paid for something.
+        """
+        runs = [run for run in library.runs() if run["state_type"] == "RUNNING"]
+        return next((run for run in runs if _spent(library, run).usd), None)
+
+    dying = wait_for(spending, what="a book's run that spends", seconds=END_SECONDS, every=0.2)
+    killed(fleet.workers[int(dying["labels"]["prefect.worker.name"].removeprefix("w"))].pid)
+    with suppress(ProcessLookupError):
+        os.kill(int(fleet.run(dying["id"])["infrastructure_pid"]), signal.SIGKILL)
+    ended = fleet.ended(first, seconds=CRASHED_SECONDS + END_SECONDS)
+
+    assert "COMPLETED" == ended["state_type"], (ended["state"], fleet.logs())
+    book = dying["parameters"]["scripts"]["scripts"]
+    runs = [run for run in library.runs() if run["parameters"]["scripts"]["scripts"] == book]
+    assert ["CRASHED", "COMPLETED"] == [run["state_type"] for run in sorted(runs, key=lambda run: run["expected_start_time"])]
+    [again] = [run for run in runs if run["id"] != dying["id"]]
+    budgets = [run["parameters"]["limits"]["budget"] for run in (dying, again)]
+    assert _spent(library, dying).at_most == pytest.approx(budgets[0] - budgets[1])
+    paid = sum(_spent(library, run).usd for run in library.runs())
+    assert f"{paid:.4f} USD" in library.reports(first)[0].splitlines()[0]
+
+
+def _spent(library: Library, run: dict[str, Any]) -> Spent:
+    """
+    Read in the ledger of a book what a run of it was billed.
+    """
+    takes = library.folder / "out" / Path(run["parameters"]["scripts"]["scripts"]).name / ".takes"
+    return spent_by(run["id"], takes)
+
+
+@pytest.mark.long
 def test_a_library_tells_what_failed_and_never_spends_more_than_its_budget(
     fleet: Fleet, library: Library, sandbox: Sandbox, voice_id: str
 ) -> None:
     """
-    What does not fit is refused before any book is begun; a book that cannot be read fails, and the others are made.
+    What does not fit, a deployment or a budget, is refused before any book is begun; a book that cannot be read fails, and the
+    others are made.
     """
+    books = {"books": [str(library.folder / "books")], "deployment": "narrate/narrate"}  # to be audiobooks
+    refused = fleet.ended(library.start(voice_id, books))
+    assert (2, []) == (refused["labels"]["narrate.exit"], library.runs())
+    assert "takes no book, so it does not make these books" in refused["state"]["message"]
+
     refused = fleet.ended(library.start(voice_id, budget=0.0001))
 
     assert "FAILED" == refused["state_type"]

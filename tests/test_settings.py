@@ -10,9 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from flows import settings
-from flows.knobs import Limits, Output, Scripts, VoiceChoice
+from flows.knobs import LibraryChoice, Limits, Output, Scripts, VoiceChoice
 from flows.narration.errors import KeyRefused, UsageError
 from flows.narration.speech import Delivery
 from flows.settings import PREFECT, Settings
@@ -279,3 +280,20 @@ def _flat(table: dict[str, Any], prefix: str = "PREFECT") -> Iterator[tuple[str,
             yield path, ",".join(sorted(map(str, value)))
         else:
             yield path, str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (Scripts, {"scripts": "  "}),
+        (Output, {"out": " "}),
+        (VoiceChoice, {"reference": ["a.wav", ""]}),
+        (LibraryChoice, {"books": [" "]}),
+    ],
+)
+def test_a_name_is_not_of_spaces_only(kind: type[BaseModel], given: dict[str, Any]) -> None:
+    """
+    An empty path would be that of the folder that it is run in.
+    """
+    with pytest.raises(ValidationError):
+        kind.model_validate(given)

@@ -337,7 +337,9 @@ def test_what_people_decided_outlives_the_studio(up: Up, person: Narrate, tmp_pa
     [every_night] = ask("GET", nightly).raise_for_status().json()
     ask("PATCH", f"{nightly}/{every_night['id']}", json={"active": False}).raise_for_status()
     at_noon = {"schedule": {"cron": "0 12 1 1 *", "timezone": "Etc/UTC"}, "active": True}
-    ask("POST", nightly, json=[at_noon]).raise_for_status()
+    ask("POST", nightly, json=[at_noon, {**at_noon, "slug": "again"}]).raise_for_status()
+    edited = {**_deployments(url)["nightly"]["parameters"], "limits": {"budget": 2}}
+    ask("PATCH", nightly.removesuffix("/schedules"), json={"parameters": edited}).raise_for_status()
     paused = f"{url}/api/deployments/{_deployments(url)['narrate']['id']}"
     ask("PATCH", paused, json={"paused": True}).raise_for_status()
 
@@ -360,6 +362,8 @@ def test_what_people_decided_outlives_the_studio(up: Up, person: Narrate, tmp_pa
     kept = {row["schedule"]["cron"]: row["active"] for row in ask("GET", nightly).raise_for_status().json()}
     assert {"0 2 * * *": False, "0 12 1 1 *": True} == kept
     assert "A schedule of nightly stays switched off." in again.said
+    assert "A schedule of nightly that the file does not have was removed (again, 0 12 1 1 *)." in again.said
+    assert "Parameters of nightly are the file's; on the server were others: limits." in again.said
     assert _deployments(url)["narrate"]["paused"]
     assert "is not there yet: data/scripts, data/books." in again.said
 

@@ -2,6 +2,7 @@
 A watched folder: what lands in it is narrated by a deployment, once it has settled.
 """
 
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -130,7 +131,8 @@ def test_what_could_not_be_narrated_is_tried_again(
 @pytest.mark.long
 def test_what_lands_is_narrated(narrate: Narrate, office: Deployed, sandbox: Sandbox) -> None:
     """
-    The first look narrates what is there, a change narrates what is new, and what changed unwatched is found by the next.
+    The first look narrates what is there, a change narrates what is new, in a folder that took its place, too, and what changed
+    unwatched is found by the next.
     """
     watch = _Watch(narrate, office.folder / "scripts")
     watch.ends(1)
@@ -138,6 +140,16 @@ def test_what_lands_is_narrated(narrate: Narrate, office: Deployed, sandbox: San
     office.write(two="Nobody came.")
     watch.ends(2)
     assert ["The lamps are lit.", "Nobody came."] == sandbox.spoken()
+    scripts, new = office.folder / "scripts", office.folder / "new"
+    shutil.copytree(scripts, new)
+    shutil.rmtree(scripts)
+    new.rename(scripts)
+    office.write(replaced="Another folder came.")
+    watch.ends(3)
+    office.write(there="It is watched as well.")
+    watch.ends(4)
+    said = ["The lamps are lit.", "Nobody came.", "Another folder came.", "It is watched as well."]
+    assert said == sandbox.spoken()
     code = watch.stop()
     office.write(three="It rained.")
 
@@ -147,7 +159,7 @@ def test_what_lands_is_narrated(narrate: Narrate, office: Deployed, sandbox: San
 
     assert 130 == code
     assert ["completed narrate scripts as Ada"] == ends
-    assert ["The lamps are lit.", "Nobody came.", "It rained."] == sandbox.spoken()
+    assert [*said, "It rained."] == sandbox.spoken()
 
 
 @pytest.mark.long

@@ -268,4 +268,7 @@ def worst(rows: Sequence[Row]) -> NarrateError | None:
     code = next((int(end) for end in ENDS if end in codes), int(ExitCode.SCRIPTS_FAILED))
     told = "".join(f"\n  {row.book}: {row.error or row.state}" for row in failed)
     kind = ERRORS.get(code, ScriptsFailed)
-    return kind(f"{len(failed)} of {counted(len(rows), 'book')} failed:{told}\n", "The others are done and kept; run it again.")
+    mend = (
+        f"{'The others are done and kept; mend' if len(failed) < len(rows) else 'Mend'} what is to be mended, and run it again."
+    )
+    return kind(f"{len(failed)} of {counted(len(rows), 'book')} failed:{told}\n", mend)

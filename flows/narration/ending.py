@@ -36,9 +36,9 @@ def worst(errors: Sequence[BaseException], *, entries: Sequence[ScriptEntry]) ->
     if not failed:
         return None
     lines = "\n".join(f"  {entry.error}" for entry in failed)
+    others = "The others are done and kept; run" if len(failed) < len(entries) else "Run"
     return ScriptsFailed(
-        f"{len(failed)} of {len(entries)} scripts failed:\n{lines}\n",
-        "The others are done and kept; run the same command again to record only what is missing.",
+        f"{len(failed)} of {len(entries)} scripts failed:\n{lines}\n", f"{others} it again to record only what is missing."
     )
 
 
@@ -50,4 +50,4 @@ def located(failed: Sequence[tuple[Segment, NarrateError]], *, script: str) -> N
     if whole is not None:
         return whole
     facts = [f"{script}, line {segment.line}: {error.fact} Missing: “{segment.text}”" for segment, error in failed]
-    return ScriptsFailed("\n".join(facts), "Run the same command again to record only what is missing.")
+    return ScriptsFailed("\n".join(facts), "Run it again to record only what is missing.")

@@ -163,7 +163,7 @@ class StorageFailed(ScriptsFailed):
         """
         return cls(
             f"Writing failed: {error.strerror or error} ({error.filename or 'no file named'}).",
-            "What is kept is whole. Mend the disk and run the same command again.",
+            "What is kept is whole. Mend the disk and run it again.",
         )
 
 
@@ -279,7 +279,7 @@ class Interrupted(NarrateError):
         """
         Say so, and what comes next.
         """
-        return cls("Interrupted.", "What was recorded is kept; run the same command again to go on.")
+        return cls("Interrupted.", "What was recorded is kept; run it again to go on.")
 
 
 class Declined(Interrupted):
@@ -302,7 +302,7 @@ class ServiceUnavailable(NarrateError):
     def __init__(
         self,
         fact: str,
-        next_step: str = "Run the same command again to go on.",
+        next_step: str = "Run it again to go on.",
         retry_after: float | None = None,
         billed: bool | None = None,
     ) -> None:

@@ -61,7 +61,7 @@ def _from_status(response: httpx.Response, doing: str) -> NarrateError:
         case 408 | 425:
             return ServiceUnavailable(fact)
         case 422:
-            return RequestUnread(fact, "Run the same command again; if it says so again, the text may be the cause.")
+            return RequestUnread(fact, "Run it again; if it says so again, the text may be the cause.")
         case 502 | 504:  # said by what stands before the service, which may have done the work
             return ServiceAway(fact, retry_after=answer.retry_after(response))
         case 503:

@@ -33,7 +33,7 @@ from flows.narration.errors import (
 from flows.narration.speech import Delivery, InlineReference, Speech, Voice
 from tests.conftest import KEY, Sandbox
 
-AGAIN = "Run the same command again to go on."
+AGAIN = "Run it again to go on."
 REFUSED = "Another attempt would be refused as well."
 LISTED = "`narrate voices list` shows the account's voices."
 
@@ -166,7 +166,7 @@ async def test_a_voice_is_created_private_with_all_that_was_given(sandbox: Sandb
         (404, UsageError, ("Check FISH_BASE_URL: there seems to be no such API.",)),
         (408, ServiceUnavailable, (AGAIN, None, None)),
         (413, RequestRefused, (REFUSED,)),
-        (422, RequestUnread, ("Run the same command again; if it says so again, the text may be the cause.",)),
+        (422, RequestUnread, ("Run it again; if it says so again, the text may be the cause.",)),
         (425, ServiceUnavailable, (AGAIN, None, None)),
         (429, RateLimited, (AGAIN, None, False)),
         (500, ServiceUnavailable, (AGAIN, None, False)),
