@@ -200,6 +200,9 @@ async def in_production(production: Production) -> AsyncIterator[bool]:
             return
         async with reported(production):
             await asyncio.to_thread(production.begin_alone, waited=waited)
+            if waited:
+                there = report.counted(len(production.order.survey.readings), "script")
+                get_run_logger().info("After the wait %s to narrate, as read by now.", there)
             yield True
 
 
