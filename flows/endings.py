@@ -52,8 +52,7 @@ async def leave(code: int, totals: Totals | None = None, *, spent: Spent = NO_MO
     Label this run with its exit code and, by its *totals*, with what it made and *spent*; a server that is away is no reason to
     fail.
 
-    That a run has spent `NOTHING` is said by its first attempt only: that a later one is refused does not take back what earlier
-    ones spent.
+    That a run has spent `NOTHING` is said by its first attempt only: a later one that is refused takes back nothing.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
