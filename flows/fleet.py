@@ -310,8 +310,10 @@ def at_most(run: FlowRun) -> float | None:
     """
     said = None
     if run.state is not None and run.state.is_final():
-        # Labels on a run that crashed are of an attempt before.
-        said = None if run.start_time and run.state.is_crashed() else endings.read(run).usd_at_most if run.start_time else 0.0
+        if not run.start_time:
+            said = 0.0
+        elif not run.state.is_crashed():  # whose labels may be of an attempt before
+            said = endings.read(run).usd_at_most
     budget: float | None = run.parameters.get("limits", {}).get("budget")
     return budget if said is None else said
 

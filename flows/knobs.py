@@ -346,6 +346,13 @@ class LibraryChoice(BaseModel):
         return self
 
     @property
+    def parameter(self) -> str:
+        """
+        The parameter of a book's run that names the book.
+        """
+        return "book" if self.kind == "audiobook" else "scripts"
+
+    @property
     def through(self) -> str:
         """
         The deployment's name.

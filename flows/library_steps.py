@@ -71,7 +71,7 @@ class Shelf:
         """
         given = {key: {**value} for key, value in self.deployment.parameters.items() if isinstance(value, dict)}
         out = self.output.out if self.choice.kind == "audiobook" else f"{self.output.out.rstrip('/')}/{name}"
-        what = "book" if self.choice.kind == "audiobook" else "scripts"
+        what = self.choice.parameter
         # A run that is a part of this one cannot ask a person: this one does.
         limits = {**given.get("limits", {}), **_chosen(self.limits), "ask_on_warnings": False}
         limits.pop("approve_above_usd", None)
@@ -150,8 +150,7 @@ async def begin_library(choice: LibraryChoice, *, speech: Delivery, output: Libr
     among: Callable[[Iterable[str]], Sequence[str]] = catalogue.books_among if choice.kind == "audiobook" else lambda names: ()
     books = await asyncio.to_thread(catalogue.books_of, choice.books, books_among=among)
     await require(limits.account_limit)
-    what = "book" if choice.kind == "audiobook" else "scripts"
-    deployment = await deployment_named(choice.through, taking=[what, "voice", "speech", "output", "limits"])
+    deployment = await deployment_named(choice.through, taking=[choice.parameter, "voice", "speech", "output", "limits"])
     get_run_logger().info("%d books to make through %s, %d at once.", len(books), choice.through, choice.at_once)
     return Shelf(books, choice, deployment, speech, output, limits)
 
@@ -217,7 +216,7 @@ async def _begun_before(shelf: Shelf, cast: Cast) -> tuple[dict[str, FlowRun], f
 
 async def _spent_by(run: FlowRun) -> Spent | None:
     """
-    Tell what a book's run that crashed was billed, by its ledger; `None` where there is none within reach.
+    Tell what a book's run that crashed was billed, by its ledger; `None` where that is out of reach or says nothing.
     """
     places = {name: value for name, value in run.parameters.get("output", {}).items() if name in ("out", "takes")}
     try:

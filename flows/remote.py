@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from anyio import CancelScope
 
 from flows.narration.errors import storing
-from flows.narration.locks import TAKES_LOCK, held
+from flows.narration.locks import TAKES_LOCK, Waiting, held
 from flows.narration.order import Order
 from flows.narration.shared import SharedTakeStore
 from flows.narration.tidying import counted_on
@@ -22,24 +22,15 @@ async def mirrored(order: Order, *, say: Callable[[str], None]) -> AsyncIterator
 
     Yields whether another run was waited for.
     """
-    mirror, waited = order.mirror, False
+    mirror, waiting = order.mirror, Waiting(say)
     if mirror is None:
-        yield waited
+        yield waiting.been
         return
-
-    def waiting(line: str) -> None:
-        """
-        Say so, and know it afterwards.
-        """
-        nonlocal waited
-        waited = True
-        say(line)
-
     say(f"{mirror.place.uri} is worked on in {mirror.folder}.")
     async with AsyncExitStack() as held_there:
         await held_there.enter_async_context(mirror.to_itself(say=waiting))
         try:
-            yield waited
+            yield waiting.been
         except BaseException:
             with CancelScope(shield=True), suppress(OSError):  # how the run ended counts for more
                 await asyncio.to_thread(mirror.push)

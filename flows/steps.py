@@ -31,7 +31,7 @@ from flows.narration.errors import (
     storing,
 )
 from flows.narration.limiter import Patience
-from flows.narration.locks import RUN_LOCK, held
+from flows.narration.locks import RUN_LOCK, Waiting, held
 from flows.narration.manifest import ScriptEntry, VoiceEntry
 from flows.narration.order import Order
 from flows.narration.production import Production
@@ -211,18 +211,9 @@ async def alone(folder: Path) -> AsyncIterator[bool]:
     """
     Have *folder* to itself; where another run has it, say so and wait. Yields whether it did.
     """
-    logger, waited = get_run_logger(), False
-
-    def waiting() -> None:
-        """
-        Say so, and know it afterwards.
-        """
-        nonlocal waited
-        waited = True
-        logger.info("Another run works in %s; waiting until it is done.", folder)
-
-    async with held(folder, RUN_LOCK, waiting=waiting):
-        yield waited
+    waiting = Waiting(get_run_logger().info)
+    async with held(folder, RUN_LOCK, waiting=partial(waiting, f"Another run works in {folder}; waiting until it is done.")):
+        yield waiting.been
 
 
 async def _afford(production: Production, speech: Speech) -> None:

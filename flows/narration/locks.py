@@ -23,6 +23,23 @@ TAKES_LOCK = ".lock"
 _UNFINISHED = ".unfinished"
 
 
+class Waiting:
+    """
+    Tells *say* that another run is waited for, and knows afterwards whether any was: it has *been*.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.been = False
+
+    def __call__(self, line: str) -> None:
+        """
+        Wait, and say so in a *line*.
+        """
+        self.been = True
+        self._say(line)
+
+
 @asynccontextmanager
 async def held(folder: Path, lock: str, *, waiting: Callable[[], None]) -> AsyncIterator[None]:
     """
