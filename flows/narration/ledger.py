@@ -364,6 +364,8 @@ def spent_by(run: str, folder: Path) -> Spent:
     sums = f"SELECT {_SUMS['usd']}, {_SUMS['usd_unknown']} FROM request WHERE run = ?"  # noqa: S608  # none of it is a user's
     with closing(connect(folder / FILE, readonly=True)) as connection:
         try:
+            if not connection.execute("PRAGMA user_version").fetchone()[0]:
+                return Spent()  # it is being made, or who made it was killed at once
             usd, unknown = connection.execute(sums, (run,)).fetchone()
         except sqlite3.Error as error:
             raise LedgerUnusable.by(str(folder / FILE), str(error)) from error

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from flows.narration.cost import Spent
 from flows.narration.errors import LedgerUnusable
-from flows.narration.ledger import FILE, KEYS, SCHEMA, Account, Entry, Ledger, Outcome, Unsettled, connect, summed
+from flows.narration.ledger import FILE, KEYS, SCHEMA, Account, Entry, Ledger, Outcome, Unsettled, connect, spent_by, summed
 from tests.conftest import ROOT
 
 ACCOUNT = Account(run="r", host="h", voice="v", model="s2.1-pro")
@@ -248,3 +249,14 @@ def test_a_ledger_that_cannot_be_used_says_so(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     with pytest.raises(LedgerUnusable, match="unable to open"):
         connect(tmp_path / FILE)
+
+
+def test_a_ledger_that_is_only_being_made_says_that_nothing_was_spent(tmp_path: Path) -> None:
+    """
+    Whoever made it was killed before it had a table: the next attempt at the run is not refused for that.
+    """
+    with closing(sqlite3.connect(tmp_path / FILE)) as empty:
+        empty.execute("PRAGMA journal_mode = WAL")
+
+    assert (tmp_path / FILE).exists()
+    assert Spent() == spent_by(ACCOUNT.run, tmp_path)
