@@ -153,6 +153,32 @@ async def test_a_take_that_is_damaged_here_is_brought_again(hosts: Hosts, sandbo
     assert [] == sandbox.spoken()
 
 
+async def test_a_take_that_is_damaged_there_is_paid_once_by_all(hosts: Hosts, bucket: Bucket, sandbox: Sandbox) -> None:
+    """
+    Two hosts that have no copy yet meet it at the same moment: one records it anew, and both narrate what it recorded.
+    """
+    first, *others = hosts(3)
+    await _voiced([first, *others])
+    await first.run()
+    told = {path: (first.out / path).read_bytes() for path in ("s0.wav", "s1.wav", "s2.wav")}
+    text = "This is sentence 3 of script 1."
+    name = first.flac(text).relative_to(first.store.folder)
+    damaged = bytearray(bucket.get(f"takes/{name}"))
+    damaged[-200] ^= 1
+    bucket.put(f"takes/{name}", bytes(damaged))
+    sandbox.forget()
+    sandbox.config(latency=0.5)
+
+    ends = await asyncio.gather(*(house.run() for house in others))
+
+    assert [None, None] == [error for _, error in ends]
+    assert [text] == sandbox.spoken()
+    assert len(text) == sum(manifest.totals.bytes_billed for manifest, _ in ends)
+    for house in others:
+        assert told == {path: (house.out / path).read_bytes() for path in told}
+    assert first.store.fault(name.stem) is None
+
+
 KEEPS = """
 import os, signal, sys
 from pathlib import Path

@@ -97,17 +97,23 @@ def test_a_storage_whose_writes_are_conditional_is_taken(bucket: Bucket) -> None
     bucket.place().require_conditions("c")
 
 
-class _Careless(Place):
+class _Overwrites(Place):
     def create(self, name: str, content: bytes) -> str | None:
         return self.write(name, content)
 
 
-def test_a_storage_that_ignores_conditions_is_refused(bucket: Bucket) -> None:
+class _SwapsAnything(Place):
+    def swap(self, name: str, content: bytes, *, tag: str) -> str | None:
+        return self.write(name, content)
+
+
+@pytest.mark.parametrize(("careless", "kind"), [(_Overwrites, "If-None-Match"), (_SwapsAnything, "If-Match")])
+def test_a_storage_that_ignores_conditions_is_refused(bucket: Bucket, careless: type[Place], kind: str) -> None:
     """
-    Some servers that speak S3 do: two workers would both pay. None from PyPI can be started that way, hence the subclass.
+    Some servers that speak S3 do: two workers would both pay. None from PyPI can be started that way, hence the subclasses.
     """
-    with pytest.raises(UsageError, match="conditional"):
-        _Careless(f"{bucket.uri}/takes").require_conditions("c")
+    with pytest.raises(UsageError, match=rf"takes no conditional writes \({kind}\)"):
+        careless(f"{bucket.uri}/takes").require_conditions("c")
 
 
 def test_a_missing_bucket_is_named(bucket: Bucket) -> None:
