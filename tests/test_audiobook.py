@@ -4,6 +4,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from flows.narration.cost import USD_PER_BYTE
 from tests.bookmaking import Epub, page
 from tests.conftest import Done, Narrate, Sandbox
 from tests.standing import ask
@@ -340,3 +342,29 @@ def test_a_folder_of_books_is_made_within_one_budget(narrate: Narrate, sandbox: 
     assert 0 == again.code, again.err
     assert (narrate.folder / "out/Tiny/Tiny.m4b").is_file()
     assert len(sandbox.spoken()) == len(set(sandbox.spoken()))
+
+
+@pytest.mark.long
+def test_what_one_book_may_have_cost_is_not_there_for_the_next(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
+    """
+    A request whose answer never came is paid for perhaps: it counts for the budget of all books, which is short for the second.
+    """
+    books = [narrate.folder / "a.md", narrate.folder / "b.md"]
+    for book in books:
+        book.write_text(f"# Only {book.stem}\n\n{f'Many a word of {book.stem} costs its money. ' * 10}")
+    sandbox.config(faults=[{"kind": "drop", "path": "/v1/tts", "match": "word of a", "count": 1}])
+    credits, text = 100, 360  # of each, about; the answer that never comes is of one text
+    budget = (2 * (credits + text) + text / 2) * USD_PER_BYTE["s2.1-pro"]
+
+    done = _make(narrate, *books, clip=clip, NARRATE_BUDGET=str(budget))
+
+    assert 6 == done.code, done.err
+    assert not [text for text in sandbox.spoken() if "word of b" in text]
+    [made, *refused] = done.json
+    assert "completed" == made["state"]
+    assert text - 50 < made["totals"]["bytes_unknown"] < text + 50
+    assert [] == [result for result in refused if result["totals"]["requests"]]
+    again = _make(narrate, *books, clip=clip, NARRATE_BUDGET=str(budget))
+    assert 0 == again.code, again.err
+    (twice,) = [said for said, times in Counter(sandbox.spoken()).items() if times > 1]
+    assert "word of a" in twice
