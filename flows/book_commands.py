@@ -13,12 +13,11 @@ from flows import orders, settings
 from flows.knobs import BookChoice, BookGroups, BookOutput, Limits, VoiceKnobs
 from flows.narration import books, edition
 from flows.narration.audiobook import BookProduction
+from flows.narration.brought import books_beside, brought, put_beside, told_of
 from flows.narration.edition import BookOrder
-from flows.narration.errors import ExitCode, KeyRefused, UsageError
-from flows.narration.files import replacing
-from flows.narration.mirror import brought, give_back
+from flows.narration.errors import ExitCode, KeyRefused, UsageError, storing
 from flows.narration.speech import Delivery
-from flows.narration.storage import is_remote
+from flows.narration.storage import folder_above, is_remote, within
 from flows.options import CONSENT, command_in, json_option, options
 from flows.settings import BookSettings
 
@@ -58,16 +57,18 @@ def _books_in(given: str) -> list[str]:
     """
     Tell the books that *given* stands for; those in object storage by their URIs, so that a run may be told of them elsewhere.
     """
-    found = edition.books_in(brought(given))
+    source = brought(given)
+    with told_of(given):
+        found = edition.books_in(source)
     if not is_remote(given):
         return [str(one) for one in found]
-    return [given] if len(found) == 1 and found[0] == brought(given) else [f"{given.rstrip('/')}/{one.name}" for one in found]
+    return [given] if found == [source] else [within(given, one.name) for one in found]
 
 
 def _groups(knobs: BookSettings) -> BookGroups:
     source = brought(knobs.book)
-    folder = knobs.book if source.is_dir() else knobs.book.rsplit("/", 1)[0] if is_remote(knobs.book) else str(source.parent)
-    return knobs.groups(edition.plan_beside(source), beside=folder)
+    above = folder_above(knobs.book) if is_remote(knobs.book) else str(source.parent)
+    return knobs.groups(orders.plan_of(knobs.book), beside=knobs.book if source.is_dir() else above)
 
 
 def _outline(all_settings: list[BookSettings], *, write: bool, as_json: bool) -> int:
@@ -76,13 +77,14 @@ def _outline(all_settings: list[BookSettings], *, write: bool, as_json: bool) ->
     """
     told = []
     for knobs in all_settings:
-        source, chosen = brought(knobs.book), knobs.group(BookChoice)
-        plan = edition.plan_beside(source)
+        chosen = knobs.group(BookChoice)
+        source = brought(chosen.book)
+        plan = orders.plan_of(chosen.book)
         book, cutting = orders.read_book(chosen, plan)
         said = books.outline(book, cutting=cutting, model=knobs.model, speed=knobs.speed)
         if write:
-            said["plan"] = str(_write(source, books.write_plan(book, plan)))
-            give_back(knobs.book, Path(said["plan"]))
+            name = edition.plan_name(source, others=[] if source.is_dir() else books_beside(chosen.book))
+            said["plan"] = _written(chosen.book, name, books.write_plan(book, plan))
         told.append(said)
     if as_json:
         print(json.dumps(told if len(told) > 1 else told[0], ensure_ascii=False))
@@ -94,13 +96,12 @@ def _outline(all_settings: list[BookSettings], *, write: bool, as_json: bool) ->
     return ExitCode.OK
 
 
-def _write(source: Path, text: str) -> Path:
-    target = edition.plan_file(source)
-    if target.exists():
-        raise UsageError(f"{target} is there already.", "Edit it, or move it away to have a new one.")
-    with replacing(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return target
+def _written(book: str, name: str, text: str) -> str:
+    with storing():
+        place = put_beside(book, name, text)
+    if place is None:
+        raise UsageError(f"{name} is there already, beside {book}.", "Edit it, or move it away to have a new one.")
+    return place
 
 
 def narrate_books(groups: list[BookGroups], *, as_json: bool) -> int:

@@ -15,16 +15,17 @@ from flows.knobs import BookChoice, BookGroups, BookOutput, Groups, Limits, Outp
 from flows.narration import edition, plan
 from flows.narration.assemble import Pauses, Sound
 from flows.narration.books import Book, BookPlan
+from flows.narration.brought import bring_beside, brought, copy_of, told_of
 from flows.narration.edition import BookOrder
 from flows.narration.errors import UsageError
 from flows.narration.files import replacing
 from flows.narration.mastering import level_profile
-from flows.narration.mirror import Mirror, brought, folder_of, mirror_of
+from flows.narration.mirror import Mirror, folder_of, mirror_of
 from flows.narration.order import Order
 from flows.narration.retakes import Retakes
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery
-from flows.narration.storage import is_remote
+from flows.narration.storage import is_remote, name_within
 from flows.narration.voice import refuse_recordings
 
 ASKED = ".asked.json"
@@ -38,9 +39,19 @@ _ahead: ContextVar[tuple[Groups | BookGroups, Order] | None] = ContextVar("ahead
 
 def survey(*, scripts: Scripts, output: Output) -> plan.Survey:
     """
-    Read and cut the scripts.
+    Read and cut the scripts; those in object storage without what was made of them, if that is among them.
     """
-    return plan.survey(brought(scripts.scripts), out=output.folder, sound=output, cutting=scripts, encoding=scripts.encoding)
+    source = brought(scripts.scripts, apart=(output.out, output.takes_uri))
+    made = name_within(output.out, scripts.scripts)
+    with told_of(scripts.scripts):
+        return plan.survey(
+            source,
+            out=output.folder,
+            apart=source / made if made else None,
+            sound=output,
+            cutting=scripts,
+            encoding=scripts.encoding,
+        )
 
 
 def approve(usd: float) -> None:
@@ -92,9 +103,11 @@ def order(groups: Groups | BookGroups, *, to_read: bool = False) -> Order:
 
 def _of_scripts(groups: Groups, *, to_read: bool) -> Order:
     output, limits = groups.output, groups.limits
+    out, store, mirror = output.places(to_read=to_read)  # what stands there is known before it is looked at
     read = survey(scripts=groups.scripts, output=output)
-    out, store, mirror = output.places(to_read=to_read)
     plan.refuse_folded(read, out=out)
+    if mirror is not None:
+        mirror.refuse(reading.script.audio for reading in read.readings)
     return Order(
         survey=read,
         out=out,
@@ -114,14 +127,26 @@ def _of_scripts(groups: Groups, *, to_read: bool) -> Order:
 
 def read_book(chosen: BookChoice, book_plan: BookPlan) -> tuple[Book, Cutting]:
     """
-    Read a book, and say how it is cut.
+    Read a book that was brought, and say how it is cut.
     """
-    return edition.read(brought(chosen.book), book_plan, encoding=chosen.encoding, cutting=chosen)
+    if book_plan.cover is not None:
+        bring_beside(chosen.book, book_plan.cover)
+    with told_of(chosen.book):
+        return edition.read(copy_of(chosen.book), book_plan, encoding=chosen.encoding, cutting=chosen)
+
+
+def plan_of(book: str) -> BookPlan:
+    """
+    Read the plan that lies beside a *book* that was brought.
+    """
+    with told_of(book):
+        return edition.plan_beside(copy_of(book))
 
 
 def _of_book(groups: BookGroups, *, to_read: bool) -> BookOrder:
-    output, limits, source = groups.output, groups.limits, brought(groups.book.book)
-    book_plan = groups.plan if groups.plan != BookPlan() else edition.plan_beside(source)
+    output, limits = groups.output, groups.limits
+    source = brought(groups.book.book, apart=(output.out, output.takes_uri))
+    book_plan = groups.plan if groups.plan != BookPlan() else plan_of(groups.book.book)
     profile = level_profile(output.profile or book_plan.profile or edition.PROFILE)
     book, cutting = read_book(groups.book, book_plan)
     parts = edition.spoken(book, book_plan)

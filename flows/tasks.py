@@ -19,10 +19,10 @@ from flows import showing
 from flows.narration import reference as references
 from flows.narration import voice as voices
 from flows.narration.audiobook import BookProduction
+from flows.narration.brought import brought
 from flows.narration.deliverables import BookFile
 from flows.narration.errors import RequestUnread, ServiceUnavailable, VoiceNotReady, VoiceTimeout, storing
 from flows.narration.manifest import ScriptEntry
-from flows.narration.mirror import brought
 from flows.narration.production import Production
 from flows.narration.reference import Reference
 from flows.narration.speech import Speech, Voice

@@ -177,12 +177,12 @@ class Fleet:
 
 
 @contextmanager
-def ending(workers: "list[subprocess.Popen[bytes]]") -> Iterator[None]:
+def ending(workers: "list[subprocess.Popen[bytes]]") -> "Iterator[list[subprocess.Popen[bytes]]]":
     """
     End *workers*, and the groups they lead, after the block.
     """
     try:
-        yield
+        yield workers
     finally:
         for process in workers:
             with suppress(ProcessLookupError):

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -20,7 +22,7 @@ from flows.narration.cost import USD_PER_BYTE, Spent
 from flows.narration.ledger import spent_by
 from tests.bucket import Bucket
 from tests.conftest import Sandbox, wait_for
-from tests.fleet import CRASHED_SECONDS, END_SECONDS, FINAL, LIMIT, Fleet, killed
+from tests.fleet import CRASHED_SECONDS, END_SECONDS, FINAL, LIMIT, Fleet, ending, killed
 from tests.standing import ask
 from tests.test_stopping import suspended
 
@@ -204,6 +206,112 @@ def test_a_book_begun_again_has_what_is_left_of_its_share(
     assert _spent(library, dying).at_most == pytest.approx(budgets[0] - budgets[1])
     paid = sum(_spent(library, run).usd for run in library.runs())
     assert f"{paid:.4f} USD" in library.reports(first)[0].splitlines()[0]
+
+
+@pytest.mark.long
+def test_a_library_that_crashed_counts_what_its_books_were_billed(
+    fleet: Fleet, library: Library, sandbox: Sandbox, voice_id: str
+) -> None:
+    """
+    It and a book's run are killed; retried, it takes from its budget what the ledger says, not all that the run might spend.
+    """
+    sandbox.config(concurrency_limit=LIMIT, latency=1.5)
+    names = [str(library.folder / f"books/book-{number}") for number in (1, 2)]
+    run = library.start(voice_id, {"books": names, "kind": "narrate", "at_once": 1}, budget=1.0)
+
+    def spending() -> dict[str, Any] | None:
+        """
+        Look whether the first book's run has paid for something.
+        """
+        return next((each for each in library.runs() if _spent(library, each).usd), None)
+
+    dying = wait_for(spending, what="a book's run that spends", seconds=END_SECONDS, every=0.2)
+    os.kill(int(fleet.run(run)["infrastructure_pid"]), signal.SIGKILL)
+    os.kill(int(fleet.run(dying["id"])["infrastructure_pid"]), signal.SIGKILL)
+    assert ["CRASHED"] * 2 == [fleet.ended(each)["state_type"] for each in (run, dying["id"])]
+    sandbox.config(latency=0.1)
+    ended = fleet.retried(run)
+    if ended["state_type"] == "CRASHED":  # its worker tells so some seconds after its runner: a retry in between is lost
+        ended = fleet.retried(run)
+
+    assert "COMPLETED" == ended["state_type"], (ended["state"], fleet.logs())
+    others = [each for each in library.runs() if each["id"] != dying["id"]]
+    assert names == sorted(each["parameters"]["scripts"]["scripts"] for each in others)
+    budgets = [
+        each["parameters"]["limits"]["budget"] for each in others if each["parameters"]["scripts"]["scripts"] == names[1]
+    ]
+    before = sum(
+        _spent(library, each).at_most for each in library.runs() if each["parameters"]["scripts"]["scripts"] == names[0]
+    )
+    assert budgets == [pytest.approx(1.0 - before)]
+    counted = Counter(row["text"] for row in sandbox.requests("/v1/tts") if row["status"] == 200)
+    assert {text for number in (1, 2) for text in _sentences(number)} == set(counted)
+    assert counted.total() - len(counted) <= 2  # in flight when its run was killed
+
+
+IMPATIENT = """
+import asyncio
+import sys
+from datetime import timedelta
+from flows import fleet
+from flows.knobs import LibraryChoice, LibraryOutput, VoiceChoice
+from flows.library import library
+
+fleet.WAITING = timedelta(seconds=3)
+asyncio.run(library(
+    books=LibraryChoice(books=sys.argv[2:], kind="narrate"),
+    voice=VoiceChoice(voice_id=sys.argv[1]),
+    output=LibraryOutput(out=sys.argv[2] + "-out"),
+))
+"""
+"""A library as its deployment runs it, which waits for 3 s instead of 5 minutes until it tells that it waits."""
+
+
+@pytest.mark.long
+def test_a_library_that_no_worker_serves_says_so_and_goes_on(fleet: Fleet, sandbox: Sandbox, voice_id: str) -> None:
+    """
+    Once for each book it is said what is missing; as soon as there is a worker, all are made.
+    """
+    library = Library(fleet)
+    library.write(2)
+    told = fleet.folder / "told"
+    with told.open("w") as output, ending([]) as begun:
+        begun.append(subprocess.Popen(
+            [sys.executable, "-c", IMPATIENT, voice_id,
+             *(str(library.folder / f"books/book-{number}") for number in (1, 2))],
+            cwd=fleet.folder, env=fleet.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,
+        ))  # fmt: skip
+
+        def waits(book: str) -> list[str]:
+            return [line for line in told.read_text().splitlines() if f"{book}: no worker has begun its run" in line]
+
+        wait_for(lambda: (waits("book-1") and waits("book-2")) or None, what="a warning", seconds=END_SECONDS)
+        assert [] == sandbox.spoken()
+        fleet.work(0)
+        assert 0 == begun[0].wait(timeout=END_SECONDS), told.read_text()
+
+    (first,), (second,) = waits("book-1"), waits("book-2")
+    assert "of the pool narrate" in first
+    assert "(--limit)" in second
+    assert sorted(text for number in (1, 2) for text in _sentences(number)) == sorted(sandbox.spoken())
+    assert "2 books: 2 done" in told.read_text()
+
+
+@pytest.mark.long
+def test_a_library_whose_storage_is_away_begins_nothing(fleet: Fleet, bucket: Bucket, sandbox: Sandbox, voice_id: str) -> None:
+    """
+    Nobody can say what is recorded already, so nobody can say what it costs: a sentence, and no book is begun.
+    """
+    library = Library(fleet)
+    library.write(2)
+    fleet.work(0, {**bucket.host("a"), "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+
+    ended = fleet.ended(library.start(voice_id, out=f"{bucket.uri}/out", budget=1.0))
+
+    assert ("FAILED", 2) == (ended["state_type"], ended["labels"]["narrate.exit"])
+    assert "cannot be reached" in ended["state"]["message"]
+    assert [] == sandbox.requests("/v1/tts") + library.runs()
 
 
 def _spent(library: Library, run: dict[str, Any]) -> Spent:

@@ -208,6 +208,8 @@ def _inside_there(uri: str) -> dict[str, bool] | None:
         names = [*place.top()]
     if not names:
         raise UsageError(f"{uri} is not there, or nothing is in it.", "Check the URI.")
+    if "/" in names:
+        raise UsageError(f"{uri} holds objects with two slashes in a row in their names.", "Rename them: no folder can be.")
     return {name.rstrip("/"): name.endswith("/") for name in names if not name.startswith(".")}
 
 

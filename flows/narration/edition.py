@@ -5,13 +5,14 @@ A plan decides (`book.toml`), which stands beside the book.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.narration import books, cost, ours, readalong
 from flows.narration.assemble import read_mark
 from flows.narration.books import BookPlan, Origin
+from flows.narration.brought import PLAN, books_beside
 from flows.narration.catalogue import books_among, refuse_left_out
 from flows.narration.deliverables import BookFile
 from flows.narration.errors import UsageError
@@ -27,10 +28,7 @@ from flows.narration.prose import Prose, plain
 from flows.narration.report import counted, escaped
 from flows.narration.scripts import LeftOut, Script
 from flows.narration.segments import Cutting, cut
-from flows.narration.suffixes import WHOLE
 from flows.narration.unchanged import Memory
-
-PLAN = "book.toml"
 
 PROFILE = "acx"
 """The level profile of a book that says none."""
@@ -98,14 +96,11 @@ def read(source: Path, plan: BookPlan, *, encoding: str | None, cutting: Cutting
         return book, cutting
 
 
-def plan_file(source: Path) -> Path:
+def plan_name(source: Path, *, others: Collection[str]) -> str:
     """
-    Say where a book's plan is: `book.toml` in its folder, or named after it where there are other books.
+    Say what a book's plan is called: `book.toml`, or named after it where there are *others* in its folder.
     """
-    if source.is_dir():
-        return source / PLAN
-    others = [path for path in source.parent.glob("*") if path.suffix.lower() in WHOLE and path != source]
-    return source.with_suffix(".toml") if others else source.parent / PLAN
+    return source.with_suffix(".toml").name if others and not source.is_dir() else PLAN
 
 
 def plan_beside(source: Path) -> BookPlan:
@@ -113,8 +108,9 @@ def plan_beside(source: Path) -> BookPlan:
     Read the plan beside a book; an empty one where there is none.
     """
     own = source.with_suffix(".toml")
-    file = own if not source.is_dir() and own.is_file() else plan_file(source)
-    return books.read_plan(file) if file.is_file() else BookPlan()
+    if source.is_dir() or not own.is_file():
+        own = (source if source.is_dir() else source.parent) / plan_name(source, others=books_beside(str(source)))
+    return books.read_plan(own) if own.is_file() else BookPlan()
 
 
 def books_in(path: Path) -> list[Path]:

@@ -12,20 +12,20 @@ import json
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
 from flows.narration.claims import leased
-from flows.narration.errors import StorageAway, UsageError, reaching, storing
+from flows.narration.errors import StorageAway, UsageError
 from flows.narration.files import replacing
 from flows.narration.locks import RUN_LOCK, locked
 from flows.narration.manifest import BOOK, RUN
 from flows.narration.retakes import FILE as RETAKES
-from flows.narration.shared import cache_folder
+from flows.narration.shared import STORED, cache_folder
 from flows.narration.storage import Place, is_remote
 from flows.narration.takes import local_folder
 from flows.narration.unchanged import FILE as UNCHANGED
@@ -33,11 +33,17 @@ from flows.narration.unchanged import FILE as UNCHANGED
 AT_ONCE = 8
 """Objects on their way at once."""
 
+LONGEST_KEY = 1024
+"""Bytes that the name of an object may have, from the bucket on."""
+
+VERSION = "?versionId="
+"""What s3fs takes for the end of a name."""
+
+BATCH = 32
+"""Files that are marked as being sent, and sent then."""
+
 PAUSE_SECONDS = 5.0
 """How often a folder is sent at most while it is worked on."""
-
-BESIDE = ("book.toml", "reference.txt")
-"""What belongs to a single file that is brought, besides a .toml of its name."""
 
 RECORDS = (RUN, RETAKES, BOOK)
 """What a run leaves of itself, in OUT or in a book's folder there."""
@@ -53,8 +59,9 @@ class Mirror:
     """
     The folder at *uri*, and the copy of it in *folder*.
 
-    A file that is there and here, and changed in both since, is taken from here. *allowed* is asked before anything is sent.
-    What is remembered stands beside the copy, or the path *beside*. The mirror *along* is brought and sent with this one.
+    A file that changed there and here is taken from there: whoever wrote it had the folder to itself. *allowed* is asked before
+    anything is sent. What is remembered stands beside the copy, or the path *beside*. The mirror *along* is brought and sent
+    with this one.
     """
 
     def __init__(self, uri: str, folder: Path, *, beside: Path | None = None) -> None:
@@ -135,10 +142,14 @@ class Mirror:
             there = {name: stored for name, stored in there.items() if PurePosixPath(name).name in only}
         self.folder.mkdir(parents=True, exist_ok=True)
         wanted = [name for name, stored in there.items() if self._is_wanted(name, stored.tag, known.get(name))]
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            for name, brought in zip(wanted, threads.map(self._fetch, wanted), strict=True):
-                if brought:
-                    known[name] = [there[name].tag, *(self._seen(name) or [])]
+        try:
+            with ThreadPoolExecutor(AT_ONCE) as threads:
+                for name, brought in zip(wanted, threads.map(self._fetch, wanted), strict=True):
+                    if brought:
+                        known[name] = [there[name].tag, *(self._seen(name) or [])]
+        except OSError:
+            self._write(known)
+            raise
         for name in set() if only else set(known) - set(there):
             if self._seen(name) == known.pop(name)[1:]:
                 (self.folder / name).unlink(missing_ok=True)
@@ -148,9 +159,7 @@ class Mirror:
         now = self._seen(name)
         if before is None or now is None:
             return True
-        if PurePosixPath(name).name == RETAKES:
-            return before != [tag, *now]
-        return before[0] != tag and now == before[1:]
+        return before[0] != tag or (PurePosixPath(name).name == RETAKES and now != before[1:])
 
     def _fetch(self, name: str) -> bool:
         return self.place.fetch(name, self.folder / name)
@@ -173,18 +182,29 @@ class Mirror:
             raise FileNotFoundError(errno.ENOENT, "the copy is gone", str(self.folder))  # no reason to remove all that is there
         self._require_allowed()
         known, here = self._read(), sorted(self._files())
-        changed = [name for name in here if known.get(name, [""])[1:] != self._seen(name)]
+        changed = [name for name in here if not (said := known.get(name)) or not said[0] or said[1:] != self._seen(name)]
         manifests = [name for name in changed if PurePosixPath(name).name == RUN]
         others = [name for name in changed if name not in manifests]
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            for name, said in zip(others, threads.map(self._send, others), strict=True):
-                known[name] = said
+        for first in range(0, len(others), BATCH):
+            self._send_batch(others[first : first + BATCH], known)
         for name in set(known) - set(here):
             self.place.remove(name)
             del known[name]
         for name in manifests if last else []:
             known[name] = self._send(name)
         if changed or last:
+            self._write(known)
+
+    def _send_batch(self, names: Sequence[str], known: dict[str, list[object]]) -> None:
+        """
+        Send a few files, marked as ours beforehand: who is killed amid that does not take what another makes of them for stale.
+        """
+        self._write({**known, **{name: ["", *(self._seen(name) or [])] for name in names}})
+        try:
+            with ThreadPoolExecutor(AT_ONCE) as threads:
+                for name, sent in {name: threads.submit(self._send, name) for name in names}.items():
+                    known[name] = sent.result()
+        finally:
             self._write(known)
 
     def put(self, name: str, text: str) -> None:
@@ -197,6 +217,15 @@ class Mirror:
             with replacing(self.folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             self._write({**self._read(), name: [tag, *(self._seen(name) or [])]})
+
+    def refuse(self, names: Iterable[str]) -> None:
+        """
+        Raise `UsageError` for names that no object there can have.
+        """
+        for name in names:
+            if VERSION in name or len(f"{self.place.key}/{name}".encode()) > LONGEST_KEY:
+                why = f"holds {VERSION}" if VERSION in name else f"is longer than {LONGEST_KEY} bytes there"
+                raise UsageError(f"{name} cannot be sent to {self.place.uri}: its name {why}.", "Rename its script.")
 
     def _require_allowed(self) -> None:
         if not self.allowed():
@@ -227,7 +256,7 @@ class Mirror:
             said = json.loads(self._memory.read_bytes())
         except (OSError, ValueError):
             return {}
-        return said if isinstance(said, dict) else {}
+        return {name: seen for name, seen in said.items() if _is_ours(name)} if isinstance(said, dict) else {}
 
     def _write(self, known: dict[str, list[object]]) -> None:
         with replacing(self._memory) as temporary:
@@ -236,10 +265,11 @@ class Mirror:
 
 def _is_ours(name: str) -> bool:
     """
-    Say whether an object is a file of the folder: no name may lead out of it, and nothing half-written counts.
+    Say whether an object is a file of the folder: no name may lead out of it, and nothing half-written counts, nor what is of
+    a take store in it.
     """
     parts = name.split("/")
-    if name.startswith(OWN) or any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
+    if name.startswith(OWN) or STORED.search(name) or any(part in ("", ".", "..") or "\0" in part for part in parts):
         return False
     return not any(part.endswith((".part", ".lock", ".unfinished")) and part.startswith(".") for part in parts)
 
@@ -264,43 +294,6 @@ def mirror_of(uri: str) -> Mirror | None:
     return mirror
 
 
-def brought(uri: str) -> Path:
-    """
-    Return the path to read for *uri*: itself, or a copy of the file or folder there, brought up to date.
-
-    Raises `UsageError` where nothing is there, `StorageAway` where nobody can tell.
-    """
-    if not is_remote(uri):
-        return local_folder(uri) if uri.startswith("file:") else Path(uri)
-    with reaching(uri):
-        return _brought(uri)
-
-
-def _brought(uri: str) -> Path:
-    place, name = Place(uri.rsplit("/", 1)[0]), uri.rstrip("/").rsplit("/", 1)[1]
-    place.reach()
-    target = cache_folder(uri, "brought")
-    if uri.endswith("/") or place.look(name) is None:
-        mirror = Mirror(uri, target)
-        mirror.pull()
-        if not any(mirror.folder.iterdir()):
-            raise UsageError(f"{uri} is not there, or nothing is in it.", "Check the URI.")
-        return mirror.folder
-    for one in (name, *BESIDE, f"{PurePosixPath(name).stem}.toml"):
-        _bring(place, one, target.parent)
-    return target
-
-
-def give_back(uri: str, path: Path) -> None:
-    """
-    Put a file that was made beside, or in, what was brought for *uri* where that came from.
-    """
-    if is_remote(uri):
-        place = Place(uri if brought(uri).is_dir() else uri.rsplit("/", 1)[0])
-        with storing():
-            place.send(path, path.name)
-
-
 def bring_records(uri: str) -> None:
     """
     Have what runs into the folder at *uri* left of themselves, without the narrations.
@@ -309,20 +302,3 @@ def bring_records(uri: str) -> None:
         mirror = Mirror(uri, folder_of(uri))
         mirror.place.reach()
         mirror.pull(only=RECORDS, to_look=True)
-
-
-def _bring(place: Place, name: str, folder: Path) -> None:
-    """
-    Have a copy of one object in *folder*, as it is now, or none where there is none.
-    """
-    mark = folder / f".{name}.tag"
-    there = place.look(name)
-    if there is None:
-        (folder / name).unlink(missing_ok=True)
-        return
-    known = ""
-    with suppress(OSError):
-        known = mark.read_text()
-    if known != there.tag or not (folder / name).exists():
-        place.fetch(name, folder / name)
-        mark.write_text(there.tag)

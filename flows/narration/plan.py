@@ -102,12 +102,16 @@ class Planned:
     made: Made | None
 
 
-def survey(scripts: Path, *, out: Path, sound: Sound, cutting: Cutting, encoding: str | None) -> Survey:
+def survey(
+    scripts: Path, *, out: Path, sound: Sound, cutting: Cutting, encoding: str | None, apart: Path | None = None
+) -> Survey:
     """
     Read and cut all scripts below *scripts*; `UsageError` for what a person must mend first, before anything is sent.
+
+    *apart* is what stands among copies of scripts for an *out* that lies there.
     """
     memory = Memory.read(out, cutting=_cutting(cutting, encoding=encoding))
-    listing = find_scripts(scripts, out=out, suffix=f".{sound.format}", sorted_before=memory.made)
+    listing = find_scripts(scripts, out=apart or out, suffix=f".{sound.format}", sorted_before=memory.made)
     _refuse_another_s(out / RUN, ours=Manifest.is_ours)
     _refuse_another_s(out / ours.INDEX, ours=ours.is_page)
     _refuse_paths(listing.scripts, out=out)

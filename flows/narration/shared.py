@@ -54,6 +54,11 @@ WRITING_SECONDS = 3600.0
 """How long a take may take from its mark to the disk."""
 
 _DIGITS = "0123456789abcdef"
+STORED = re.compile(
+    r"(?:^|/)(?:[0-9a-f]{2}/[0-9a-f]{64}(?:-words)?\.(?:flac|json)|claims/(?:[0-9a-f]{64}|\.conditions)|ledger/[^/]+\.sqlite)$"
+)
+"""What an object of a take store is called, wherever that is."""
+
 _TAKE = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64}(?:-words)?)\.flac")
 
 

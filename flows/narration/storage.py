@@ -6,6 +6,7 @@ and its packages are told (`AWS_ENDPOINT_URL`, `AWS_…`, `FSSPEC_…`, `~/.aws`
 """
 
 import errno
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 from flows.narration.errors import StorageAway, UsageError
 from flows.narration.files import replacing
@@ -33,6 +33,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "s3fs": {"max_concurrency": 1},
 }
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:::[^/]*)?://|(?i:file):/")
+
 _REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
 """What S3 says to a write whose condition does not hold, or that came at the same moment as another."""
 
@@ -48,19 +50,26 @@ class Stored(NamedTuple):
     written: float
 
 
+def scheme_of(uri: str) -> str:
+    """
+    Tell the scheme of *uri*, in lower case; none for a path, which may have a colon in it.
+    """
+    found = _SCHEME.match(uri)
+    return (found[1] or "file").lower() if found else ""
+
+
 def is_remote(uri: str) -> bool:
     """
     Say whether *uri* names a place in object storage: neither a path nor a `file:` URI.
     """
-    scheme = urlsplit(uri).scheme
-    return len(scheme) > 1 and scheme != "file"
+    return scheme_of(uri) not in ("", "file")
 
 
 def is_bucket(uri: str) -> bool:
     """
     Say whether *uri* names a bucket, and nothing in it.
     """
-    return not urlsplit(uri).path.strip("/")
+    return "/" not in uri.partition("://")[2].rstrip("/")
 
 
 def within(uri: str, name: str) -> str:
@@ -68,6 +77,21 @@ def within(uri: str, name: str) -> str:
     Name a file in the folder at *uri*, a path or a URI; an absolute path stays one.
     """
     return f"{uri.rstrip('/')}/{name}" if is_remote(uri) and not Path(name).is_absolute() else str(Path(uri) / name)
+
+
+def folder_above(uri: str) -> str:
+    """
+    Name the folder that the file or folder at the *uri* of a storage is in; a bucket is in none but itself.
+    """
+    return uri.rstrip("/") if is_bucket(uri) else uri.rstrip("/").rsplit("/", 1)[0]
+
+
+def name_within(uri: str, folder: str) -> str:
+    """
+    Tell the name of what is at *uri* in *folder*, both in a storage; none where it is not in there.
+    """
+    above = f"{folder.rstrip('/')}/"
+    return uri.rstrip("/").removeprefix(above) if is_remote(folder) and uri.startswith(above) else ""
 
 
 class Place:
@@ -79,7 +103,11 @@ class Place:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
-        scheme = urlsplit(uri).scheme
+        scheme = scheme_of(uri)
+        if scheme in ("http", "https"):
+            raise UsageError(f"{uri} is an address of the web, and no storage.", "Give a folder, or a URI of s3:, gs: or az:.")
+        if not uri.partition("://")[2].strip("/") and scheme in PACKAGES:
+            raise UsageError(f"{uri} names no bucket.", f"Give one: {scheme}://bucket/folder.")
         package = PACKAGES.get(scheme, "")
         from fsspec.core import url_to_fs  # takes a while, and most runs are in folders
 
@@ -92,6 +120,13 @@ class Place:
             raise StorageAway(f"{uri} cannot be used: {error}.", "Check the credentials.") from error
         self._root, self._conditions = str(root).rstrip("/"), package == "s3fs"
         self.operations: Counter[str] = Counter()
+
+    @property
+    def key(self) -> str:
+        """
+        Its name in its bucket.
+        """
+        return self._root.partition("/")[2]
 
     def reach(self) -> None:
         """
@@ -134,7 +169,9 @@ class Place:
         above = f"{self._root}/"
         for said in found:
             name = str(said["name"]).rstrip("/")
-            if name.startswith(above):
+            if name == self._root and said.get("type") == "directory":  # of an empty name: the URI with two slashes
+                yield "/"
+            elif name.startswith(above):
                 yield f"{name.removeprefix(above)}{'/' if said.get('type') == 'directory' else ''}"
 
     def look(self, name: str) -> Stored | None:

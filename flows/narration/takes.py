@@ -27,6 +27,7 @@ from flows.narration.files import replacing
 from flows.narration.judge import Heard, Samples
 from flows.narration.ledger import Account
 from flows.narration.speech import SAMPLE_RATE, Delivery, InlineReference, Voice
+from flows.narration.storage import scheme_of
 
 SCHEMA = 1
 """Raised when what is sent for the same parameters changes: every take is then recorded anew."""
@@ -142,10 +143,10 @@ def local_folder(uri: str) -> Path:
     """
     Turn `--out` or `--takes` into a folder: a path, or a `file:` URI.
     """
-    scheme = urlsplit(uri).scheme
+    scheme = scheme_of(uri)
     if scheme == "file":
         return Path(unquote(urlsplit(uri).path))
-    if len(scheme) > 1:
+    if scheme:
         raise UsageError(f"{uri} is no folder: {scheme}: is not read or written here.", "Give a folder.")
     return Path(uri)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.narration.errors import UsageError
-from flows.narration.mirror import RECORDS, Mirror, brought, mirror_of
+from flows.narration.mirror import RECORDS, Mirror, mirror_of
 from tests.bucket import Bucket
 
 
@@ -232,52 +232,130 @@ def test_no_object_leads_out_of_the_folder(bucket: Bucket, tmp_path: Path) -> No
     assert [] == [*tmp_path.rglob("evil.txt")]
 
 
-def test_a_folder_on_this_machine_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_on_this_machine_has_no_mirror(tmp_path: Path) -> None:
     """
     A mounted path is one.
     """
     assert mirror_of(str(tmp_path)) is None
-    assert tmp_path == brought(str(tmp_path)) == brought(tmp_path.as_uri())
 
 
-def test_a_folder_to_read_is_brought_up_to_date(bucket: Bucket) -> None:
+def test_what_changed_here_and_there_is_taken_from_there(bucket: Bucket) -> None:
     """
-    Under its own name; what is gone there goes here.
+    A run of this host died before it sent what it had made, and one of another host made it anew.
     """
-    bucket.put("scripts/a.txt", "A")
-    bucket.put("scripts/part/b.txt", "B")
-    folder = brought(f"{bucket.uri}/scripts")
-    assert ("scripts", {"a.txt": "A", "part/b.txt": "B"}) == (folder.name, _files(folder))
+    one, other = _mirror(bucket), _mirror(bucket, "b")
+    one.pull()
+    (one.folder / "a.txt").write_text("before")
+    one.push()
+    (one.folder / "a.txt").write_text("made here, and never sent")
+    other.pull()
+    (other.folder / "a.txt").write_text("made there since")
+    other.push()
 
-    bucket.put("scripts/a.txt", "AA")
-    bucket.place("scripts").remove("part/b.txt")
+    one.pull()
+    one.push()
 
-    assert {"a.txt": "AA"} == _files(brought(f"{bucket.uri}/scripts/"))
+    assert (b"made there since", {"a.txt": "made there since"}) == (bucket.get("out/a.txt"), _files(one.folder))
 
 
-def test_a_file_to_read_is_brought_with_what_belongs_to_it(bucket: Bucket) -> None:
+class _Killed(BaseException):
     """
-    A book has its plan beside it, a recording its transcript.
+    Stands for the death of the process at that moment.
     """
-    for name in ("book.epub", "book.toml", "reference.txt", "another.epub"):
-        bucket.put(f"books/{name}", name)
-
-    path = brought(f"{bucket.uri}/books/book.epub")
-
-    assert "book.epub" == path.read_text()
-    assert {"book.epub", "book.toml", "reference.txt"} == {one.name for one in path.parent.glob("[!.]*")}
-    bucket.place("books").remove("book.toml")
-    brought(f"{bucket.uri}/books/book.epub")
-    assert not (path.parent / "book.toml").exists()
 
 
-@pytest.mark.parametrize("path", ["nothing.txt", "nothing/"])
-def test_what_is_not_there_is_named(bucket: Bucket, path: str) -> None:
+def test_a_push_that_was_killed_brings_nothing_back(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    An empty folder in object storage is none.
+    What it had sent, and another host has taken away or made anew since, is not taken for something that was made here since.
     """
-    with pytest.raises(UsageError, match="nothing"):
-        brought(f"{bucket.uri}/{path}")
+    one, other = _mirror(bucket), _mirror(bucket, "b")
+    one.pull()
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (one.folder / name).write_text("one")
+    write = one._write
+
+    def dies(known: dict[str, list[object]]) -> None:
+        """
+        Write what is being sent, and nothing after that.
+        """
+        write(known)
+        monkeypatch.setattr(one, "_write", lambda _: (_ for _ in ()).throw(_Killed))
+
+    monkeypatch.setattr(one, "_write", dies)
+    with pytest.raises(_Killed):
+        one.push()
+    assert ["out/a.txt", "out/b.txt", "out/c.txt"] == bucket.names()
+    other.pull()
+    (other.folder / "a.txt").unlink()
+    (other.folder / "b.txt").write_text("other")
+    other.push()
+
+    next_run = _mirror(bucket)
+    next_run.pull()
+    next_run.push()
+
+    assert {"b.txt": "other", "c.txt": "one"} == _files(next_run.folder)
+    assert ["out/b.txt", "out/c.txt"] == bucket.names()
+
+
+def test_a_push_that_fails_is_gone_on_with(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What could not be sent is sent by the next one, whatever was marked.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    for name in ("a.txt", "b.txt"):
+        (one.folder / name).write_text(name)
+    send = one._send
+
+    def fails(name: str) -> list[object]:
+        """
+        Send but one.
+        """
+        if name == "a.txt":
+            raise OSError(None, "the storage is away", name)
+        return send(name)
+
+    monkeypatch.setattr(one, "_send", fails)
+    with pytest.raises(OSError, match="away"):
+        one.push()
+
+    again = _mirror(bucket)
+    again.pull()
+    again.push()
+
+    assert ["out/a.txt", "out/b.txt"] == bucket.names()
+
+
+def test_a_take_store_in_the_folder_is_none_of_it(bucket: Bucket) -> None:
+    """
+    It is not brought a second time, nor taken away there when it is gone here.
+    """
+    key = "ab" + "0" * 62
+    there = [
+        f"out/takes/ab/{key}.flac",
+        f"out/takes/ab/{key}-words.json",
+        f"out/takes/claims/{key}",
+        "out/takes/ledger/h-r.sqlite",
+    ]
+    for name in (*there, "out/a.mp3"):
+        bucket.put(name, "x")
+    one = _mirror(bucket)
+
+    one.pull()
+    one.push()
+
+    assert {"a.mp3": "x"} == _files(one.folder)
+    assert {*there, "out/a.mp3"} == set(bucket.names())
+
+
+@pytest.mark.parametrize(("name", "why"), [("a?versionId=3.mp3", "versionId"), ("ä" * 120 + "/" + "ö" * 500, "1024 bytes")])
+def test_a_name_that_no_object_can_have_is_refused(bucket: Bucket, name: str, why: str) -> None:
+    """
+    Before anything is paid for.
+    """
+    with pytest.raises(UsageError, match=why):
+        _mirror(bucket).refuse(["fine.mp3", name])
 
 
 def test_a_damaged_memory_costs_no_more_than_bringing_all(bucket: Bucket) -> None:
