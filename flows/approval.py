@@ -44,7 +44,7 @@ class Answer(RunInput):
     go_on: Literal["yes", "no"] = Field(
         title="Go on?", description="yes: it goes on from here. no: it ends, and nothing is narrated."
     )
-    remark: str = Field(default="", max_length=500, title="Remark", description="Why; it stands in the run's log and report.")
+    remark: str = Field(default="", max_length=500, title="Remark", description="Why; it stands in the run's log.")
     name: str = Field(default="", max_length=100, title="Your name", description="Who says so, for the record.")
 
     @property

@@ -123,9 +123,7 @@ def narrate_books(groups: list[BookGroups], *, as_json: bool) -> int:
             settings.account().key  # noqa: B018  # refuses a missing key
     except KeyRefused as error:
         if isinstance(order, BookOrder):
-            manifest = BookProduction(order).finish(state="failed", error=str(error))
-            if as_json:
-                print(json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False))
+            orders.leave_refused(BookProduction(order), error=str(error), as_json=as_json)
         raise
     settings.prepare_prefect()
 

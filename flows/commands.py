@@ -179,11 +179,7 @@ def narrate_scripts(groups: Groups, *, as_json: bool) -> int:
         if not groups.voice.credentials:  # a block is looked up where Prefect is
             settings.account().key  # noqa: B018  # refuses a missing key
     except KeyRefused as error:
-        manifest = Production(order).finish(state="failed", error=str(error))
-        if order.mirror is not None:
-            order.mirror.push()
-        if as_json:
-            print(json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False))
+        orders.leave_refused(Production(order), error=str(error), as_json=as_json)
         raise
     settings.prepare_prefect()
 

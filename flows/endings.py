@@ -16,6 +16,7 @@ from prefect.exceptions import PrefectException
 from flows.narration.cost import Spent
 from flows.narration.errors import ExitCode, NarrateError
 from flows.narration.manifest import Totals
+from flows.stopping import ending
 
 CODE, USD, USD_AT_MOST, MINUTES = "narrate.exit", "narrate.usd", "narrate.usd_at_most", "narrate.minutes"
 NOTHING = Totals()
@@ -68,11 +69,13 @@ async def leave(code: int, totals: Totals | None = None, *, spent: Spent = NO_MO
 @asynccontextmanager
 async def labelled() -> AsyncIterator[None]:
     """
-    Label this run with how the block ends.
+    Label this run with how the block ends, which nothing stops.
     """
     try:
         yield
+        ending()
     except BaseException as error:
+        ending()
         with CancelScope(shield=True):
             await leave(code_of(error, stopped=not isinstance(error, Exception)))
         raise

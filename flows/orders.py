@@ -22,6 +22,7 @@ from flows.narration.files import replacing
 from flows.narration.mastering import level_profile
 from flows.narration.mirror import Mirror, folder_of, mirror_of
 from flows.narration.order import Order
+from flows.narration.production import Production
 from flows.narration.retakes import Retakes
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery
@@ -186,6 +187,18 @@ def remember(groups: Groups | BookGroups, order: Order) -> None:
         order.out.mkdir(parents=True, exist_ok=True)
         with replacing(order.out / ASKED) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def leave_refused(production: Production, *, error: str, as_json: bool) -> None:
+    """
+    Leave in OUT what a run says that was refused before it began, unless another works there in object storage.
+    """
+    manifest, mirror = production.finish(state="failed", error=error), production.order.mirror
+    if mirror is not None:
+        with suppress(OSError):  # what was refused counts for more
+            mirror.push_if_free()
+    if as_json:
+        print(json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False))
 
 
 def made_at(uri: str) -> tuple[Path, Mirror | None]:

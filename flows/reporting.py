@@ -22,7 +22,7 @@ from flows.narration.cost import Spent
 from flows.narration.errors import Declined, ExitCode, Interrupted, StorageFailed, UsageError, storing
 from flows.narration.manifest import Manifest, Totals
 from flows.narration.production import Production
-from flows.stopping import suspended
+from flows.stopping import ending, suspended
 
 WAITING = "It waits for a person's yes or no: Resume, in the Prefect UI, asks for it."
 
@@ -34,11 +34,14 @@ async def reported(production: Production) -> AsyncIterator[None]:
     """
     try:
         yield
+        ending()
     except UsageError as error:
+        ending()
         await endings.leave(endings.code_of(error), None if production.sending else endings.NOTHING)
         await telling.run_failed(error)
         raise
     except BaseException as error:
+        ending()
         stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
         if isinstance(error, Declined):
             production.interrupted, production.why = True, str(error)

@@ -101,7 +101,7 @@ async def _finished(groups: Groups | BookGroups) -> Any:
 
     def interrupted() -> None:
         nonlocal first
-        stops = stopping.living
+        stops = [stop for stop in stopping.living if not stop.over]
         if stops and first and loop.time() > first + ONE_PRESS_SECONDS:
             for stop in stops:
                 stop.drop()

@@ -44,13 +44,17 @@ class Stop:
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._dropped = False
+        self.over = False
         self.state: State[Any] | None = None
+        self.asked = False
         self.deaf = False
 
     def ask(self) -> bool:
         """
         Send nothing more and wait for what is in flight; return whether there is anything to wait for.
         """
+        self.asked = True
         if self._production is not None:
             self._production.interrupt()
         if self._production is None or not self._production.sending:
@@ -61,11 +65,12 @@ class Stop:
 
     def drop(self) -> None:
         """
-        Wait for nothing.
+        Wait for nothing; once, and not for what a run that comes to its end has still to say.
         """
         if self._production is not None:
             self._production.interrupt()
-        if self._task is not None:
+        if self._task is not None and not (self._dropped or self.over):
+            self._dropped = True
             self._task.cancel()
 
     @property
@@ -84,8 +89,9 @@ class Stop:
 
     def close(self) -> None:
         """
-        The run has ended: there is nothing to stop.
+        The run has ended, but for what it says of that: there is nothing to stop.
         """
+        self.over = True
         if self._timer is not None:
             self._timer.cancel()
 
@@ -142,6 +148,14 @@ def setting_its_own_state() -> Iterator[None]:
         stop.deaf = False
 
 
+def ending() -> None:
+    """
+    Stop no run of this process any more, as it is about to say how it ended: whoever listens is to hear that to its end.
+    """
+    for stop in living:
+        stop.close()
+
+
 def suspended() -> bool:
     """
     Tell whether somebody suspended a run of this process.
@@ -160,8 +174,10 @@ async def _look(stop: Stop, run_id: UUID) -> None:
                 state = (await client.read_flow_run(run_id)).state
                 if stop.deaf or state is None:
                     continue
-                if stop.heeds(state):
-                    stop.state = state
+                if not stop.heeds(state):
+                    continue
+                stop.state = state
+                if not stop.asked:  # its worker was quicker
                     _told(stop, f"The run was set to {state.name}.{_until(state)}")
 
 

@@ -223,7 +223,9 @@ def passes(run: FlowRun) -> bool:
         return False
     if state.is_failed():
         return endings.read(run)[0] in PASSING
-    return state.is_crashed() or state.message == COLLISION
+    if state.is_crashed():  # unless somebody had cancelled it
+        return endings.read(run)[0] != ExitCode.INTERRUPTED
+    return state.message == COLLISION
 
 
 def _scripts_there(place: Place) -> Scripts:

@@ -11,10 +11,15 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote_plus
 
+import mutagen
 import pytest
 
+from flows.narration.claims import Claims, Owner
+from flows.narration.locks import RUN_LOCK
+from tests.bookmaking import Epub, page
 from tests.bucket import Bucket
 from tests.conftest import Narrate, Sandbox, wait_for
+from tests.listening import cover
 from tests.standing import ask
 
 SCRIPTS = {"one.txt": "The first sentence.\n\nThe second one.", "part-2/two.txt": "Another script, with one sentence."}
@@ -77,6 +82,107 @@ def test_a_run_from_and_to_object_storage(narrate: Narrate, sandbox: Sandbox, bu
     assert b"with another sentence." in bucket.get("out/part-2/two.vtt")
     assert 1 == len(_copies(bucket, "d"))
     assert ["home", "hosts"] == sorted(path.name for path in narrate.folder.iterdir() if path.name not in ("state", "cache"))
+
+
+@pytest.mark.long
+def test_what_is_not_ours_is_not_overwritten_in_object_storage(
+    narrate: Narrate, sandbox: Sandbox, bucket: Bucket, voice_id: str
+) -> None:
+    """
+    Files of others where one of ours is to be are exit 2 before anything is sent: before the first run, and before a later one.
+    """
+    bucket.put("scripts/a.txt", "The only sentence.")
+    uri = bucket.uri
+    command = ["run", f"{uri}/scripts", "--voice-id", voice_id, "--out", f"{uri}/out"]
+    for name in ("a.mp3", "index.html", "run.json", "a.vtt"):
+        bucket.put(f"out/{name}", "mine")
+        refused = narrate(*command, **bucket.host("a"))
+        assert (2, b"mine") == (refused.code, bucket.get(f"out/{name}")), refused.err
+        assert f"{name} is there already" in refused.err
+        bucket.place("out").remove(name)
+    assert [] == sandbox.requests("/v1/tts")
+
+    made = narrate(*command, **bucket.host("a"))
+    assert 0 == made.code, made.err
+    bucket.put("out/a.mp3", "mine")
+    for host in "ab":
+        refused = narrate(*command, **bucket.host(host))
+        assert (2, b"mine") == (refused.code, bucket.get("out/a.mp3")), refused.err
+    assert 1 == len(sandbox.spoken())
+
+
+@pytest.mark.long
+def test_an_out_among_its_scripts_is_left_out(narrate: Narrate, sandbox: Sandbox, bucket: Bucket, voice_id: str) -> None:
+    """
+    As in a folder: one line says so, and nothing that was made is brought as if it were a script.
+    """
+    for name, text in SCRIPTS.items():
+        bucket.put(f"book/{name}", text)
+    uri = f"{bucket.uri}/book"
+    command = ["run", uri, "--voice-id", voice_id, "--out", f"{uri}/audio", "--takes", f"{uri}/takes", "--json"]
+
+    first = narrate(*command, **bucket.host("a"))
+    again = narrate(*command, **bucket.host("a"))
+
+    assert (0, 0) == (first.code, again.code), first.err + again.err
+    assert [{"name": "audio", "reason": "the folder of the narrations"}] == again.json["left_out"]
+    assert 2 == again.json["totals"]["unchanged"]
+    brought = [path.name for path in bucket.folder.glob("a/narrate/brought/*/book/**/*") if path.is_file()]
+    assert ["one.txt", "two.txt"] == sorted(brought)
+    assert [] == [*bucket.folder.glob("a/narrate/folders/**/*.flac")]
+
+
+@pytest.mark.long
+def test_a_plan_and_a_cover_beside_a_book_in_object_storage(
+    narrate: Narrate, sandbox: Sandbox, bucket: Bucket, voice_id: str
+) -> None:
+    """
+    The plan is written there, named after the book where there are others, and read from there with what it names.
+    """
+    uri = f"{bucket.uri}/books"
+    for name in ("one", "two"):
+        Epub(
+            pages={"one.xhtml": page("<h1>Only</h1><p>The only sentence.</p>")},
+            nav=[("Only", "one.xhtml")],
+            metadata=f"<dc:title>{name}</dc:title><dc:language>en</dc:language><dc:identifier id='id'>{name}</dc:identifier>",
+        ).write(narrate.folder / f"{name}.epub")
+        bucket.put(f"books/{name}.epub", (narrate.folder / f"{name}.epub").read_bytes())
+    bucket.put("books/front.png", cover())
+
+    outline = narrate("book", uri, "--outline", "--write", **bucket.host("a"))
+    assert 0 == outline.code, outline.err
+    assert [f"Written: {uri}/{name}.toml" for name in ("one", "two")] == outline.err.splitlines()[-2:]
+    assert 2 == narrate("book", f"{uri}/one.epub", "--outline", "--write", **bucket.host("b")).code
+    plan = bucket.get("books/one.toml").decode()
+    bucket.put("books/one.toml", f'cover = "front.png"\n{plan}')
+    made = narrate("book", f"{uri}/one.epub", "--voice-id", voice_id, "--out", f"{bucket.uri}/out", **bucket.host("b"))
+
+    assert 0 == made.code, made.err
+    (m4b,) = [name for name in bucket.names("out/") if name.endswith(".m4b")]
+    bucket.download("out", narrate.folder / "made")
+    assert mutagen.File(narrate.folder / "made" / m4b.removeprefix("out/"))["covr"]
+    bucket.place("books").remove("front.png")
+    missing = narrate("book", f"{uri}/one.epub", "--voice-id", voice_id, "--out", f"{bucket.uri}/out", **bucket.host("b"))
+    assert 2 == missing.code
+    assert f"The cover {uri}/front.png cannot be read" in missing.err
+
+
+@pytest.mark.long
+def test_a_key_that_is_missing_is_told_there_unless_another_works_there(bare_narrate: Narrate, bucket: Bucket) -> None:
+    """
+    Exit 7, as in a folder; the manifest of a run that is at work is left as it is.
+    """
+    bucket.put("scripts/a.txt", "The only sentence.")
+    command = ["run", f"{bucket.uri}/scripts", "--voice-id", "v", "--out", f"{bucket.uri}/out"]
+    host = {**bucket.host("a"), "FISH_API_KEY": ""}
+
+    assert 7 == bare_narrate(*command, **host).code
+    assert "failed" == json.loads(bucket.get("out/run.json"))["state"]
+    bucket.put("out/run.json", json.dumps({**json.loads(bucket.get("out/run.json")), "error": "of another run"}))
+    claims = Claims(bucket.place("out"), owner=Owner(bucket.folder / "another"))
+    assert claims.take(RUN_LOCK, seconds=600)
+    assert 7 == bare_narrate(*command, **host).code
+    assert "of another run" == json.loads(bucket.get("out/run.json"))["error"]
 
 
 @pytest.mark.parametrize(

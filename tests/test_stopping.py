@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from flows.stopping import GRACE_SECONDS
 from tests.conftest import Narrate, Sandbox, wait_for
+from tests.receiver import receiving
 from tests.standing import ask
+from tests.test_telling import SECRET
 
 pytestmark = pytest.mark.alone
 
@@ -152,3 +155,32 @@ def test_a_voice_in_training_is_not_waited_for_after_cancel(
 
     assert (130, "Cancelled") == (process.returncode, _state(prefect_api, run_id)), err
     assert [] == sandbox.requests("/v1/tts")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("in_flight", [False, True], ids=["training", "in flight"])
+def test_a_run_that_is_stopped_says_so_to_its_end(
+    narrate: Narrate, sandbox: Sandbox, prefect_api: str, clip: Path, voice_id: str, long_script: Path, in_flight: bool
+) -> None:
+    """
+    It hears of Cancel from its worker and from the server, and who listens is slow: neither that nor the end of the grace
+    period breaks off what it has still to say, or it would be told Crashed, and begun again by who begins crashed runs again.
+    """
+    sandbox.config(training="at-once" if in_flight else "never", latency=GRACE_SECONDS - 6)
+    choice = ("--voice-id", voice_id) if in_flight else ("--reference", clip)
+    with receiving() as receiver:
+        receiver.hangs = 9.0 if in_flight else 4.0
+        told = {"NARRATE_WEBHOOK_URL": receiver.url, "NARRATE_WEBHOOK_SECRET": SECRET}
+        process = narrate.start("run", long_script, *choice, "--out", "out", "--concurrency", "1", **told)
+        begun = "/v1/tts" if in_flight else "/model/"
+        wait_for(lambda: sandbox.requests(begun) or None, what="what is to be stopped", seconds=60)
+        run_id = _run_id(prefect_api, long_script)
+        _cancel(prefect_api, run_id, process)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=2 * STAND_SECONDS)
+
+        assert (130, "Cancelled") == (process.returncode, _state(prefect_api, run_id)), err
+        assert "narrate.run.cancelled" in [each["type"] for each in receiver.told]
+    states = ask("GET", f"{prefect_api}/flow_run_states/", params={"flow_run_id": run_id}).raise_for_status().json()
+    assert "CRASHED" not in [state["type"] for state in states]
+    assert (1 if in_flight else 0) == len(sandbox.spoken())

@@ -53,8 +53,9 @@ def require_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}.", "Choose another folder.") from error
+    except (OSError, ValueError) as error:  # or a null byte in its name
+        said = getattr(error, "strerror", None) or error
+        raise UsageError(f"{legible(str(folder))} cannot be written to: {said}.", "Choose another folder.") from error
 
 
 @contextmanager

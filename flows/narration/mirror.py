@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from flows.narration.claims import leased
+from flows.narration.claims import LEASE_SECONDS, Claims, leased, this_process
 from flows.narration.errors import StorageAway, UsageError
 from flows.narration.files import replacing
 from flows.narration.locks import RUN_LOCK, locked
@@ -206,6 +206,20 @@ class Mirror:
                     known[name] = sent.result()
         finally:
             self._write(known)
+
+    def push_if_free(self) -> bool:
+        """
+        Push, unless another run works on the folder; say whether that was so. `OSError` where that cannot be.
+        """
+        claims = Claims(self.place, owner=this_process())
+        claim = claims.take(RUN_LOCK, seconds=LEASE_SECONDS)
+        if claim is None:
+            return False
+        try:
+            self.push()
+        finally:
+            claims.release(claim)
+        return True
 
     def put(self, name: str, text: str) -> None:
         """

@@ -146,8 +146,11 @@ class Recorder:
         return [had(result) for result in results]
 
     def _note(self, taken: "asyncio.Future[Take]") -> None:
+        error = None if taken.cancelled() else taken.exception()
+        if taken.cancelled() or (error is not None and error is self.stopped):
+            return  # not done, and no failure of its own
         self.segments_done += 1
-        if taken.cancelled() or taken.exception() is not None:
+        if error is not None:
             self.segments_failed += 1
         else:
             self.seconds_done += taken.result().seconds

@@ -258,7 +258,7 @@ def _decoded(data: bytes, path: Path, encoding: str) -> str:
             f"{path} is not {encoding} text: {place} (0x{data[start]:02X}).",
             "Save it as UTF-8, or say how it is encoded, for example --encoding cp1252.",
         ) from error
-    except (LookupError, UnicodeError) as error:
+    except (LookupError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as {encoding}: {error}.", "Name another --encoding.") from error
     if (nul := text.find("\0")) >= 0:
         place = _place(text[:nul], data.find(b"\0"))
