@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.narration.files import replacing
+from flows.narration.errors import UsageError
+from flows.narration.files import replacing, require_writable
 
 
 def test_the_content_reaches_the_disk_before_the_name_and_the_name_before_the_end(
@@ -85,3 +86,11 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
 
     assert ["a.txt"] == [path.name for path in tmp_path.iterdir()]
     assert "one" == (tmp_path / "a.txt").read_text()
+
+
+def test_a_folder_that_no_system_can_have_is_refused() -> None:
+    """
+    Before anything is paid for.
+    """
+    with pytest.raises(UsageError, match="cannot be written to"):
+        require_writable(Path("a\0b"))

@@ -329,6 +329,8 @@ async def test_a_cancelled_run_knows_what_it_paid(house: House) -> None:
     with pytest.raises(asyncio.CancelledError):
         await run
     manifest = production.finish(state="cancelled")
+    told = production.progress
+    assert (1, 0) == (told.segments_done, told.segments_failed)
 
     assert manifest == Manifest.read(house.out / "run.json")
     assert [("one.txt", "pending", 7, 15), ("two.txt", "pending", 0, 20)] == [

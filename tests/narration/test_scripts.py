@@ -244,6 +244,8 @@ def test_another_encoding(tmp_path: Path) -> None:
     assert read_script(path, encoding="cp1252") == "one\ntwo\ncafé"
     with pytest.raises(UsageError, match="klingon"):
         read_script(path, encoding="klingon")
+    with pytest.raises(UsageError, match="--encoding"):
+        read_script(path, encoding="a\0b")
 
 
 @pytest.mark.parametrize(
