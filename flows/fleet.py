@@ -154,7 +154,7 @@ class Fleet:
             get_run_logger().info("%s: the run “%s” is there already.", job.book, run.name)
         for _ in range(BEGUN_MOST - 1):
             run = await self._ended(job, run)
-            if run.state is None or not run.state.is_crashed() or await self._was_cancelled(run):
+            if run.state is None or not run.state.is_crashed() or await self.was_cancelled(run):
                 break
             get_run_logger().warning("%s: its run crashed (%s); it is begun again.", job.book, run.state.message)
             if run.start_time is not None:
@@ -169,7 +169,7 @@ class Fleet:
             row.usd_at_most += sum(each.at_most for each in before if each)
         return row
 
-    async def _was_cancelled(self, run: FlowRun) -> bool:
+    async def was_cancelled(self, run: FlowRun) -> bool:
         """
         Tell whether somebody had cancelled a run when it crashed.
         """

@@ -26,7 +26,7 @@ from flows.narration.production import Production
 from flows.narration.retakes import Retakes
 from flows.narration.segments import Cutting
 from flows.narration.speech import Delivery
-from flows.narration.storage import is_remote, name_within
+from flows.narration.storage import is_remote, name_within, within
 from flows.narration.voice import refuse_recordings
 
 ASKED = ".asked.json"
@@ -44,7 +44,7 @@ def survey(*, scripts: Scripts, output: Output) -> plan.Survey:
     """
     source = brought(scripts.scripts, apart=(output.out, output.takes_uri))
     made = name_within(output.out, scripts.scripts)
-    with told_of(scripts.scripts):
+    with told_of(scripts.scripts), told_of(output.out, output.folder):
         return plan.survey(
             source,
             out=output.folder,
@@ -172,7 +172,8 @@ def _of_book(groups: BookGroups, *, to_read: bool) -> BookOrder:
         spoken=parts,
         retakes=Retakes.of(out),
     )
-    edition.refuse_another_s(made)
+    with told_of(within(output.out, out.name), out):
+        edition.refuse_another_s(made)
     return made
 
 

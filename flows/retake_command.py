@@ -13,6 +13,7 @@ from flows import orders
 from flows.book_commands import narrate_books
 from flows.knobs import BookGroups
 from flows.narration import cost, places
+from flows.narration.brought import told_of
 from flows.narration.errors import storing
 from flows.narration.locks import RUN_LOCK, held
 from flows.narration.mirror import Mirror
@@ -42,9 +43,10 @@ def _retake(arguments: argparse.Namespace) -> int:
     from flows.commands import narrate_scripts  # which adds this command
 
     out, mirror = orders.made_at(arguments.out)
-    spot = places.find(out, arguments.at)
-    Retakes.of(out)  # what cannot be read is refused before anybody is waited for
-    groups = orders.remembered(out)
+    with told_of(arguments.out, out):
+        spot = places.find(out, arguments.at)
+        Retakes.of(out)  # what cannot be read is refused before anybody is waited for
+        groups = orders.remembered(out)
     asyncio.run(_asked(out, mirror, spot))
     # A person has just asked for the one segment; scripts may have changed as well.
     segment = cost.usd(cost.billed_bytes(spot.texts[spot.place]), model=groups.speech.model)

@@ -4,14 +4,18 @@ What is read of a run that ended, and what a budget counts of it.
 
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import endings
-from flows.fleet import at_most
+from flows.fleet import Fleet, at_most
 from flows.narration.manifest import Totals
+from tests.standing import ask
 
 
 def _run(state: StateType, *, begun: bool = True, budget: float | None = 0.5, **labels: Any) -> FlowRun:
@@ -56,3 +60,30 @@ def test_what_may_have_been_billed_is_no_cost_and_counts_for_the_budget() -> Non
     )
 
     assert (0, 0.15, 0.225, 2.5) == ended
+
+
+@pytest.mark.parametrize(
+    ("states", "cancelled"),
+    [
+        (("RUNNING", "CRASHED"), False),
+        (("RUNNING", "CANCELLING", "CRASHED"), True),
+        (("RUNNING", "CANCELLING", "CANCELLED", "SCHEDULED", "RUNNING", "CRASHED"), False),
+    ],
+)
+async def test_a_crash_of_what_somebody_had_cancelled_is_known(
+    prefect_api: str, states: tuple[str, ...], cancelled: bool
+) -> None:
+    """
+    By the states that a run has been in, since it was begun last.
+    """
+    flow = ask("POST", f"{prefect_api}/flows/", json={"name": "book"}).raise_for_status().json()
+    made = ask("POST", f"{prefect_api}/flow_runs/", json={"flow_id": flow["id"]}).raise_for_status().json()
+    for state in states:
+        body = {"state": {"type": state}, "force": True}
+        ask("POST", f"{prefect_api}/flow_runs/{made['id']}/set_state", json=body).raise_for_status()
+
+    with temporary_settings({PREFECT_API_URL: prefect_api}):
+        async with get_client() as client:
+            runs = Fleet(client, DeploymentResponse(flow_id=UUID(flow["id"]), name="d", labels={}))
+            run = await client.read_flow_run(made["id"])
+            assert cancelled == await runs.was_cancelled(run)

@@ -98,7 +98,7 @@ def test_what_is_not_ours_is_not_overwritten_in_object_storage(
         bucket.put(f"out/{name}", "mine")
         refused = narrate(*command, **bucket.host("a"))
         assert (2, b"mine") == (refused.code, bucket.get(f"out/{name}")), refused.err
-        assert f"{name} is there already" in refused.err
+        assert f"{uri}/out/{name} is there already" in refused.err
         bucket.place("out").remove(name)
     assert [] == sandbox.requests("/v1/tts")
 
@@ -256,6 +256,8 @@ def test_a_book_and_a_retake_in_object_storage(narrate: Narrate, sandbox: Sandbo
     (folder,) = {name.split("/")[1] for name in bucket.names("out/")}
     assert any(name.endswith(".m4b") for name in bucket.names("out/"))
     sandbox.forget()
+    nowhere = narrate("retake", f"{uri}/out/{folder}", "--at", "nowhere:1", **bucket.host("b"))
+    assert (2, False) == (nowhere.code, str(bucket.folder) in nowhere.err), nowhere.err
     retaken = narrate("retake", f"{uri}/out/{folder}", "--at", "1:1", **bucket.host("b"))
 
     assert 0 == retaken.code, retaken.err

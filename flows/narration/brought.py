@@ -80,16 +80,16 @@ def copy_of(uri: str) -> Path:
 
 
 @contextmanager
-def told_of(uri: str) -> Iterator[None]:
+def told_of(uri: str, copy: Path | None = None) -> Iterator[None]:
     """
-    Have what is refused in the block name what it read by its *uri*, and not by its copy.
+    Have what is refused in the block name what is at *uri* by that, and not by its *copy*, of which nobody knows.
     """
     try:
         yield
     except NarrateError as error:
         if is_remote(uri):
-            copy = str(copy_of(uri))
-            error.fact = error.fact.replace(copy, uri.rstrip("/")).replace(str(Path(copy).parent), folder_above(uri))
+            copy = copy or copy_of(uri)
+            error.fact = error.fact.replace(str(copy), uri.rstrip("/")).replace(str(copy.parent), folder_above(uri))
             error.args = (error.fact, error.next_step)
         raise
 
