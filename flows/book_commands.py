@@ -13,7 +13,7 @@ from flows import orders, settings
 from flows.knobs import BookChoice, BookGroups, BookOutput, Limits, VoiceKnobs
 from flows.narration import books, edition
 from flows.narration.audiobook import BookProduction
-from flows.narration.brought import books_beside, brought, put_beside, told_of
+from flows.narration.brought import books_beside, put_beside, told_of
 from flows.narration.edition import BookOrder
 from flows.narration.errors import ExitCode, KeyRefused, UsageError, storing
 from flows.narration.speech import Delivery
@@ -45,19 +45,20 @@ def _book(arguments: argparse.Namespace) -> int:
         raise UsageError("--write goes with --outline.", "Add --outline: it shows what is written.")
     if arguments.yes:
         arguments.approve_above_usd = None
-    found = [one for given in arguments.books for one in _books_in(given)]
     given = {name: value for name, value in vars(arguments).items() if name in BookSettings.model_fields}
+    found = [one for name in arguments.books for one in _books_in(settings.checked(BookSettings, {**given, "book": name}))]
     all_settings = [settings.checked(BookSettings, {**given, "book": one}) for one in found]
     if arguments.outline:
         return _outline(all_settings, write=arguments.write, as_json=arguments.json)
     return narrate_books([_groups(knobs) for knobs in all_settings], as_json=arguments.json)
 
 
-def _books_in(given: str) -> list[str]:
+def _books_in(knobs: BookSettings) -> list[str]:
     """
-    Tell the books that *given* stands for; those in object storage by their URIs, so that a run may be told of them elsewhere.
+    Tell the books that a place stands for; those in object storage by their URIs, so that a run may be told of them elsewhere.
     """
-    source = brought(given)
+    given = knobs.book
+    source = _brought(knobs)
     with told_of(given):
         found = edition.books_in(source)
     if not is_remote(given):
@@ -65,8 +66,12 @@ def _books_in(given: str) -> list[str]:
     return [given] if found == [source] else [within(given, one.name) for one in found]
 
 
+def _brought(knobs: BookSettings) -> Path:
+    return orders.bring_book(knobs.book, knobs.group(BookOutput))
+
+
 def _groups(knobs: BookSettings) -> BookGroups:
-    source = brought(knobs.book)
+    source = _brought(knobs)
     above = folder_above(knobs.book) if is_remote(knobs.book) else str(source.parent)
     return knobs.groups(orders.plan_of(knobs.book), beside=knobs.book if source.is_dir() else above)
 
@@ -78,7 +83,7 @@ def _outline(all_settings: list[BookSettings], *, write: bool, as_json: bool) ->
     told = []
     for knobs in all_settings:
         chosen = knobs.group(BookChoice)
-        source = brought(chosen.book)
+        source = _brought(knobs)
         plan = orders.plan_of(chosen.book)
         book, cutting = orders.read_book(chosen, plan)
         said = books.outline(book, cutting=cutting, model=knobs.model, speed=knobs.speed)

@@ -2,14 +2,14 @@
 What a flow run leaves on itself at its end, as labels: who started it among others reads them, wherever it ran.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 from anyio import CancelScope
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
@@ -23,6 +23,9 @@ NOTHING = Totals()
 """What a run has made and spent that sent nothing."""
 
 NO_MONEY = Spent()
+
+PUT_BACK = "The studio was ended; what was recorded is kept. The next one goes on with it."
+"""What a run is told that the studio ends and puts back in the queue: no person has cancelled it."""
 
 
 class Ending(NamedTuple):
@@ -80,6 +83,15 @@ async def labelled() -> AsyncIterator[None]:
             await leave(code_of(error, stopped=not isinstance(error, Exception)))
         raise
     await leave(code_of(None))
+
+
+def was_cancelled(states: Sequence[State[Any]]) -> bool:
+    """
+    Tell from all *states* of a run that crashed whether a person had cancelled it.
+    """
+    newest = sorted(states, key=lambda state: state.timestamp, reverse=True)
+    before = next((state for state in newest if not state.is_crashed()), None)
+    return before is not None and (before.is_cancelling() or before.is_cancelled()) and before.message != PUT_BACK
 
 
 def read(run: FlowRun) -> Ending:

@@ -173,10 +173,7 @@ class Fleet:
         """
         Tell whether somebody had cancelled a run when it crashed.
         """
-        states = await _insisted(lambda: self._client.read_flow_run_states(run.id))
-        last = sorted(states, key=lambda state: state.timestamp, reverse=True)
-        before = next((state for state in last if state.is_running() or state.is_cancelling()), None)
-        return before is not None and before.is_cancelling()
+        return endings.was_cancelled(await _insisted(lambda: self._client.read_flow_run_states(run.id)))
 
     async def spent(self, *, besides: Iterable[FlowRun], spent: Told) -> float:
         """

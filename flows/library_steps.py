@@ -148,7 +148,10 @@ async def begin_library(choice: LibraryChoice, *, speech: Delivery, output: Libr
     """
     telling.in_sentences()
     among: Callable[[Iterable[str]], Sequence[str]] = catalogue.books_among if choice.kind == "audiobook" else lambda names: ()
-    books = await asyncio.to_thread(catalogue.books_of, choice.books, books_among=among)
+    apart = (output.out, output.takes_uri)
+    books = await asyncio.to_thread(catalogue.books_of, choice.books, books_among=among, apart=apart)
+    if any(catalogue.holds(place, output.out) for place in choice.books):
+        get_run_logger().info("Left out %s: the folder that the books go to.", output.out)
     await require(limits.account_limit)
     deployment = await deployment_named(choice.through, taking=[choice.parameter, "voice", "speech", "output", "limits"])
     get_run_logger().info("%d books to make through %s, %d at once.", len(books), choice.through, choice.at_once)

@@ -136,6 +136,13 @@ def read_book(chosen: BookChoice, book_plan: BookPlan) -> tuple[Book, Cutting]:
         return edition.read(copy_of(chosen.book), book_plan, encoding=chosen.encoding, cutting=chosen)
 
 
+def bring_book(book: str, output: BookOutput) -> Path:
+    """
+    Bring a *book*, without what was made of it, if that is among its chapters, and return where it is.
+    """
+    return brought(book, apart=(output.out, output.takes_uri))
+
+
 def plan_of(book: str) -> BookPlan:
     """
     Read the plan that lies beside a *book* that was brought.
@@ -146,7 +153,7 @@ def plan_of(book: str) -> BookPlan:
 
 def _of_book(groups: BookGroups, *, to_read: bool) -> BookOrder:
     output, limits = groups.output, groups.limits
-    source = brought(groups.book.book, apart=(output.out, output.takes_uri))
+    source = bring_book(groups.book.book, output)
     book_plan = groups.plan if groups.plan != BookPlan() else plan_of(groups.book.book)
     profile = level_profile(output.profile or book_plan.profile or edition.PROFILE)
     book, cutting = read_book(groups.book, book_plan)

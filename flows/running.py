@@ -101,8 +101,10 @@ async def _finished(groups: Groups | BookGroups) -> Any:
 
     def interrupted() -> None:
         nonlocal first
-        stops = [stop for stop in stopping.living if not stop.over]
-        if stops and first and loop.time() > first + ONE_PRESS_SECONDS:
+        stops = stopping.living
+        if stops and all(stop.over for stop in stops):
+            print("The run comes to its end, and says so; that is not broken off.", file=sys.stderr)
+        elif stops and first and loop.time() > first + ONE_PRESS_SECONDS:
             for stop in stops:
                 stop.drop()
         elif stops and not first:

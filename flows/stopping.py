@@ -57,7 +57,7 @@ class Stop:
         self.asked = True
         if self._production is not None:
             self._production.interrupt()
-        if self._production is None or not self._production.sending:
+        if self._production is None or not self._production.recording:
             self.drop()
         elif self._timer is None:
             self._timer = self._loop.call_later(GRACE_SECONDS, self.drop)
@@ -170,6 +170,8 @@ async def _look(stop: Stop, run_id: UUID) -> None:
     async with get_client() as client:
         while stop.state is None:
             await asyncio.sleep(LOOK_SECONDS)
+            if stop.over:
+                return
             with suppress(httpx.HTTPError, PrefectException):  # the server may be away for a while
                 state = (await client.read_flow_run(run_id)).state
                 if stop.deaf or state is None:

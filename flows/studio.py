@@ -114,6 +114,9 @@ class Standing:
     wait: Callable[[], None]
     """Returns when it answers."""
 
+    gone: Callable[[], bool] = lambda: False
+    """Tells whether its process has ended, as far as that can be known; of a server elsewhere it cannot."""
+
 
 def stand(*, port: int) -> Standing:
     """
@@ -141,7 +144,8 @@ def stand(*, port: int) -> Standing:
         if error.errno != errno.EADDRINUSE:
             raise _not_started(home, error) from error
         return _at_port(port)
-    return _use(urlsplit(history.url).port or port, started=history.mine, joined=not history.mine, wait=history.wait)
+    port = urlsplit(history.url).port or port
+    return _use(port, started=history.mine, joined=not history.mine, wait=history.wait, gone=history.gone)
 
 
 def _at_port(port: int) -> Standing:
@@ -153,12 +157,14 @@ def _at_port(port: int) -> Standing:
     return _use(port, started=False, joined=False, wait=lambda: None)
 
 
-def _use(port: int, *, started: bool, joined: bool, wait: Callable[[], None]) -> Standing:
+def _use(
+    port: int, *, started: bool, joined: bool, wait: Callable[[], None], gone: Callable[[], bool] = lambda: False
+) -> Standing:
     from prefect.context import refresh_global_settings_context
 
     settings.use_studio(host=LOOPBACK, port=port)
     refresh_global_settings_context()
-    return Standing(ui=f"http://{LOOPBACK}:{port}", started=started, here=True, joined=joined, wait=wait)
+    return Standing(ui=f"http://{LOOPBACK}:{port}", started=started, here=True, joined=joined, wait=wait, gone=gone)
 
 
 def _here(url: str, port: int | None = None) -> bool:
@@ -325,7 +331,7 @@ class History:
         Return when it answers.
         """
         deadline = time.monotonic() + HISTORY_SECONDS
-        while time.monotonic() < deadline and not self._gone():
+        while time.monotonic() < deadline and not self.gone():
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/health", timeout=HISTORY_SECONDS).is_success:
                     return
@@ -335,7 +341,7 @@ class History:
             said = self._address.with_suffix(".log").read_text(errors="replace")[-SAID:]
         raise ServiceUnavailable(f"Prefect's server, which keeps the run history, did not start:\n{said}")
 
-    def _gone(self) -> bool:
+    def gone(self) -> bool:
         """
         Tell whether its process has ended, which closes the door.
         """

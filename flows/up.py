@@ -113,6 +113,7 @@ def _up(arguments: argparse.Namespace) -> int:
                 healthcheck=arguments.health_port is not None,
                 ready=lambda: print(f"ready {standing.ui}", file=sys.__stdout__, flush=True),
                 say=_say,
+                gone=standing.gone,
             )
         )
 

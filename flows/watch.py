@@ -139,7 +139,7 @@ class Watcher:
         """
         Remember *scripts* after a *run* over them, or when to try it again.
         """
-        if run is None or not passes(run):
+        if run is None or not passes(run) or self._was_cancelled(run):
             if run is not None and run.state is not None and not run.state.is_completed():
                 self._say("what it did not narrate waits until a script changes, or a person retries the run")
             self._settled, self._tries = scripts, 0
@@ -148,6 +148,13 @@ class Watcher:
         seconds = min(AGAIN_SECONDS * 2 ** (self._tries - 1), AGAIN_MOST)
         self._tried, self._again = scripts, time.monotonic() + seconds
         self._say(f"it is tried again in {seconds:.0f} s, and at once when a script changes")
+
+    def _was_cancelled(self, run: FlowRun) -> bool:
+        """
+        Tell whether a run crashed that somebody had cancelled.
+        """
+        crashed = run.state is not None and run.state.is_crashed()
+        return crashed and endings.was_cancelled(self._patiently(lambda: self._client.read_flow_run_states(run.id)))
 
     def _deployment(self) -> DeploymentResponse:
         """
@@ -223,9 +230,7 @@ def passes(run: FlowRun) -> bool:
         return False
     if state.is_failed():
         return endings.read(run)[0] in PASSING
-    if state.is_crashed():  # unless somebody had cancelled it
-        return endings.read(run)[0] != ExitCode.INTERRUPTED
-    return state.message == COLLISION
+    return state.is_crashed() or state.message == COLLISION
 
 
 def _scripts_there(place: Place) -> Scripts:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import platform
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed
 from prefect.workers.process import ProcessWorker
 
+from flows.endings import PUT_BACK
 from flows.names import part_of
 from flows.narration.errors import ExitCode, ServiceUnavailable
 
@@ -47,10 +48,11 @@ ONE_PRESS_SECONDS = 0.5
 END_SECONDS = 60
 """How long runs may take to end: Prefect gives each 30 s, and kills it then."""
 
+LEAVE_SECONDS = 10
+"""How long the worker may take to leave; one whose server is gone asks for it again and again."""
+
 GOING = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 """States that only a living process leads out of."""
-
-ENDED = "The studio was ended; what was recorded is kept. The next one goes on with it."
 
 GONE = "The studio that ran it is gone; what was recorded is kept."
 
@@ -113,23 +115,37 @@ class _Presses:
         self._last = now
 
 
-async def work(pool: str, *, healthcheck: bool, ready: Callable[[], None], say: Callable[[str], None]) -> ExitCode:
+async def work(
+    pool: str, *, healthcheck: bool, ready: Callable[[], None], say: Callable[[str], None], gone: Callable[[], bool]
+) -> ExitCode:
     """
     Run what comes into *pool* until told to end; return whether that had to be said twice.
+
+    Raises `ServiceUnavailable` once the server is *gone*, or the worker ends.
     """
     name = f"{_on_this_machine()}{os.getpid()}"
     worker = _Worker(work_pool_name=pool, name=name, limit=RUNS_AT_ONCE, create_pool_if_not_found=False)
     working = asyncio.create_task(worker.start(with_healthcheck=healthcheck, printer=lambda *_: None))
+
+    async def pause() -> None:
+        """
+        Wait a moment; raise where there is nothing left to wait for.
+        """
+        await _pause(working)
+        if gone():
+            raise ServiceUnavailable(
+                "Prefect's server is gone.", "Start `narrate up` again: it goes on with what was under way."
+            )
+
     try:
         while not worker.is_setup:
-            await _pause(working)
+            await pause()
         with _Presses() as presses:
             ready()
-            return await _until_ended(worker, working, presses, say)
+            return await _until_ended(worker, pause, presses, say)
     finally:
         working.cancel()
-        with suppress(asyncio.CancelledError):
-            await working
+        await asyncio.wait([working], timeout=LEAVE_SECONDS)
 
 
 async def _pause(working: "asyncio.Task[None]") -> None:
@@ -145,15 +161,15 @@ async def _pause(working: "asyncio.Task[None]") -> None:
 
 
 async def _until_ended(
-    worker: _Worker, working: "asyncio.Task[None]", presses: _Presses, say: Callable[[str], None]
+    worker: _Worker, pause: Callable[[], Awaitable[None]], presses: _Presses, say: Callable[[str], None]
 ) -> ExitCode:
     while not presses.count:
-        await _pause(working)
+        await pause()
     worker.closing = True
     if worker.going:
         say(f"Taking no new runs; waiting for {len(worker.going)} under way. Ctrl-C again ends them.")
     while worker.going and presses.count < 2:
-        await _pause(working)
+        await pause()
     if not worker.going:
         return ExitCode.OK
     worker.limiter.total_tokens = 0  # Prefect takes no run that it finds no token for
@@ -162,10 +178,10 @@ async def _until_ended(
         there = await _there(client, worker.going)
         told = [run for run, state in there.items() if not _decided(state)]
         for run in told:
-            await _set(client, run, Cancelling(message=ENDED))
+            await _set(client, run, Cancelling(message=PUT_BACK))
         deadline = asyncio.get_running_loop().time() + END_SECONDS
         while worker.going & there.keys() and presses.count < 3 and asyncio.get_running_loop().time() < deadline:
-            await _pause(working)
+            await pause()
         await _put_back(client, told)
     return ExitCode.INTERRUPTED
 
@@ -185,7 +201,7 @@ async def _put_back(client: PrefectClient, runs: Collection[UUID]) -> None:
     """
     for run, state in (await _there(client, runs)).items():
         if state is not None and not (state.is_completed() or state.is_failed() or state.is_paused()):
-            await _set(client, run, AwaitingRetry(message=ENDED), force=True)
+            await _set(client, run, AwaitingRetry(message=PUT_BACK), force=True)
 
 
 async def _there(client: PrefectClient, runs: Collection[UUID]) -> dict[UUID, State[object] | None]:
@@ -227,7 +243,7 @@ async def take_over(pool: str) -> list[str]:
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
         )
         for run in left:
-            if run.state is not None and run.state.is_cancelling() and run.state.message != ENDED:
+            if run.state is not None and run.state.is_cancelling() and run.state.message != PUT_BACK:
                 await _set(client, run.id, Cancelled(message=CANCELLED), force=True)
                 continue
             await _set(client, run.id, Crashed(message=GONE), force=True)

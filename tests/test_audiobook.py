@@ -344,6 +344,23 @@ def test_a_folder_of_books_is_made_within_one_budget(narrate: Narrate, sandbox: 
     assert len(sandbox.spoken()) == len(set(sandbox.spoken()))
 
 
+@pytest.mark.parametrize("out", ["audio", "."])
+def test_what_was_made_is_no_chapter(narrate: Narrate, sandbox: Sandbox, clip: Path, out: str) -> None:
+    """
+    A book's own folder may be where it goes: made again, there is nothing to do.
+    """
+    (narrate.folder / "novel").mkdir()
+    (narrate.folder / "novel/one.txt").write_text("The only sentence.")
+    command = ["book", "novel", "--reference", str(clip), "--out", f"novel/{out}", "--json"]
+    assert 0 == narrate(*command, **QUICK).code
+    spoken = sandbox.spoken()
+
+    again = narrate(*command, **QUICK)
+
+    assert (0, spoken) == (again.code, sandbox.spoken()), again.err
+    assert 0 == again.json["totals"]["narrated"]
+
+
 @pytest.mark.long
 def test_what_one_book_may_have_cost_is_not_there_for_the_next(narrate: Narrate, sandbox: Sandbox, clip: Path) -> None:
     """

@@ -67,7 +67,10 @@ def test_what_may_have_been_billed_is_no_cost_and_counts_for_the_budget() -> Non
     [
         (("RUNNING", "CRASHED"), False),
         (("RUNNING", "CANCELLING", "CRASHED"), True),
+        (("RUNNING", "CANCELLING", "CANCELLED", "CRASHED"), True),
         (("RUNNING", "CANCELLING", "CANCELLED", "SCHEDULED", "RUNNING", "CRASHED"), False),
+        (("RUNNING", "CANCELLING", "SCHEDULED", "PENDING", "CRASHED"), False),
+        (("RUNNING", "PUT_BACK", "CRASHED"), False),
     ],
 )
 async def test_a_crash_of_what_somebody_had_cancelled_is_known(
@@ -79,7 +82,8 @@ async def test_a_crash_of_what_somebody_had_cancelled_is_known(
     flow = ask("POST", f"{prefect_api}/flows/", json={"name": "book"}).raise_for_status().json()
     made = ask("POST", f"{prefect_api}/flow_runs/", json={"flow_id": flow["id"]}).raise_for_status().json()
     for state in states:
-        body = {"state": {"type": state}, "force": True}
+        put_back = {"type": "CANCELLING", "message": endings.PUT_BACK}
+        body = {"state": put_back if state == "PUT_BACK" else {"type": state}, "force": True}
         ask("POST", f"{prefect_api}/flow_runs/{made['id']}/set_state", json=body).raise_for_status()
 
     with temporary_settings({PREFECT_API_URL: prefect_api}):

@@ -184,3 +184,31 @@ def test_a_run_that_is_stopped_says_so_to_its_end(
     states = ask("GET", f"{prefect_api}/flow_run_states/", params={"flow_run_id": run_id}).raise_for_status().json()
     assert "CRASHED" not in [state["type"] for state in states]
     assert (1 if in_flight else 0) == len(sandbox.spoken())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("end", ["completed", "cancelled"])
+def test_ctrl_c_does_not_break_off_what_is_said_of_the_end(
+    narrate: Narrate, sandbox: Sandbox, prefect_api: str, voice_id: str, long_script: Path, end: str
+) -> None:
+    """
+    Who listens is slow. One that comes when all is done changes nothing, and a second one that comes late ends as the first.
+    """
+    if end == "completed":
+        long_script.write_text("The only sentence.")
+    sandbox.config(latency=0.5)
+    with receiving() as receiver:
+        receiver.hangs = 4.0
+        told = {"NARRATE_WEBHOOK_URL": receiver.url, "NARRATE_WEBHOOK_SECRET": SECRET}
+        process = narrate.start("run", long_script, "--voice-id", voice_id, "--out", "out", **told)
+        wait_for(lambda: sandbox.requests("/v1/tts") or None, what="a request", seconds=60)
+        run_id = _run_id(prefect_api, long_script)
+        if end == "cancelled":
+            process.send_signal(signal.SIGINT)
+        wait_for(lambda: f"narrate.run.{end}" in str(receiver.received) or None, what="the end that is told", seconds=60)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=STAND_SECONDS)
+
+    assert (0 if end == "completed" else 130, end.title()) == (process.returncode, _state(prefect_api, run_id)), err
+    assert "The run comes to its end" in err
+    assert "Traceback" not in err

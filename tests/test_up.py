@@ -234,6 +234,29 @@ def test_what_a_killed_studio_ran_goes_on_with_the_next(up: Up, person: Narrate,
 
 
 @pytest.mark.long
+def test_a_studio_whose_server_is_killed_ends_and_says_so(up: Up, person: Narrate, sandbox: Sandbox) -> None:
+    """
+    Whoever keeps it running starts it again, and the next one goes on with what was under way; nothing is paid twice.
+    """
+    sandbox.config(training="at-once", latency=0.5, concurrency_limit=4)
+    studio = up()
+    url = studio.url()
+    run = _run(url, parameters=_folder(person, "run"))
+    _in_flight(sandbox, "run")
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "ppid=,pid=,args="], capture_output=True, text=True, check=True).stdout
+    mine = [line.split() for line in listed.splitlines() if "flows.history" in line]
+    (server,) = [int(pid) for parent, pid, *_ in mine if int(parent) == studio.process.pid]
+
+    os.kill(server, signal.SIGKILL)
+
+    assert 8 == studio.process.wait(timeout=END_SECONDS), studio.said
+    assert "Prefect's server is gone." in studio.said
+    again = up()
+    assert "COMPLETED" == _final(again.url(), run), again.said
+    assert PARAGRAPHS <= len(_asked(sandbox, "run")) <= PARAGRAPHS + 4
+
+
+@pytest.mark.long
 def test_a_run_that_is_resumed_at_once_goes_on(up: Up, person: Narrate, prefect_api: str, sandbox: Sandbox) -> None:
     """
     Whether its process has heard that it was suspended and waits for what is in flight, or not: nothing is sent twice.

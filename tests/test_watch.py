@@ -86,7 +86,7 @@ class _Watch:
         (Failed(), 6, False),
         (Failed(message="Nobody resumed it in time."), None, False),
         (Crashed(), None, True),
-        (Crashed(message="It was being cancelled."), 130, False),
+        (Crashed(), 130, True),  # of an attempt before, which the studio ended and put back
         (Cancelled(message=COLLISION), None, True),
         (Cancelled(message="Ada said no."), 130, False),
     ],

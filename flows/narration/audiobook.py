@@ -201,10 +201,10 @@ class BookProduction(Production):
         self.bound = bind(chapters, book=studio.book, work=studio.work, target=order.out / m4b_name(order.book))
         written = self._written(sample, self.bound)
         before = BookFile.read(order.out / BOOK)
+        deliverables.take_away(order.out, before, written)  # while the file that tells of it is there
         written.write(order.out / BOOK)
         parts = [part for one in (*chapters, *([sample] if sample else [])) for part in one.parts]
         tidy(studio.work, parts)
-        deliverables.take_away(order.out, before, written)
         return written
 
     def accompany(self, written: BookFile) -> list[str]:

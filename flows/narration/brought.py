@@ -8,6 +8,7 @@ broken off. What is there and cannot be a file here is told: left out in silence
 import errno
 import json
 import os
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -74,9 +75,12 @@ def brought(uri: str, *, apart: Collection[str] = ()) -> Path:
 
 def copy_of(uri: str) -> Path:
     """
-    Tell where the copy of *uri* is, brought or not; the path itself where it is one.
+    Tell where the copy of *uri* is, brought or not, in a folder of the same name as there; the path itself where it is one.
     """
-    return cache_folder(uri, "brought") if is_remote(uri) else local_folder(uri)
+    if not is_remote(uri):
+        return local_folder(uri)
+    copy = cache_folder(uri, "brought")
+    return copy.parent / folder_above(uri).rpartition("/")[2] / copy.name
 
 
 @contextmanager
@@ -99,7 +103,7 @@ def bring_beside(uri: str, name: str) -> None:
     Have the file *name*, which the plan of the book at *uri* names, beside the copy of that: a folder has all of it already.
     """
     target = copy_of(uri)
-    if is_remote(uri) and not target.is_dir() and not Path(name).is_absolute() and ".." not in PurePosixPath(name).parts:
+    if is_remote(uri) and not target.is_dir() and _is_file(name, ()):
         with reaching(uri), _turn(target):
             _bring(Place(folder_above(uri)), target.parent, [name])
 
@@ -168,9 +172,12 @@ def _bring(place: Place, folder: Path, names: Iterable[str]) -> None:
     known = _remembered(folder / MEMORY)
     for name in names:
         there = place.look(name)
-        if there is None:
-            (folder / name).unlink(missing_ok=True)
-        elif known.get(name) != [there.tag, *_seen(folder / name)]:
+        path = folder / name
+        if path.is_dir() and there is not None:
+            shutil.rmtree(path)
+        elif path.is_file() and there is None:
+            path.unlink()
+        if there is not None and known.get(name) != [there.tag, *_seen(folder / name)]:
             if not place.fetch(name, folder / name):
                 raise UsageError(f"{within(place.uri, name)} cannot be brought under its name.", "Rename it.")
             known[name] = [there.tag, *_seen(folder / name)]
@@ -186,6 +193,8 @@ def _bring_folder(place: Place, folder: Path, apart: Collection[str]) -> None:
         raise UsageError(f"{place.uri} is not there, or nothing is in it.", "Check the URI.")
     _refuse(place, [name for name in listed if not _is_file(name, listed)])
     here, memory = _here(listed, apart), folder.with_name(MEMORY)
+    if folder.is_file():
+        folder.unlink()
     known = {name: said for name, said in _remembered(memory).items() if name in here.objects}
     _clear(folder, here)
     wanted = [name for name, stored in here.objects.items() if known.get(name) != [stored.tag, *_seen(folder / name)]]
@@ -236,7 +245,7 @@ def _here(listed: Mapping[str, Stored], apart: Collection[str]) -> _Here:
     for name, stored in listed.items():
         parts = name.split("/")
         hidden = next((depth for depth, part in enumerate(parts, 1) if part.startswith(".")), 0)
-        if any(name.startswith(f"{each}/") for each in apart):
+        if any(name == each or name.startswith(f"{each}/") for each in apart):
             continue
         if not hidden:
             objects[name] = stored

@@ -2,7 +2,7 @@
 Many books as one piece of work: which they are, what each may cost of one budget, and what a person reads at the end.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -23,6 +23,7 @@ from flows.narration.errors import (
     VoiceTimeout,
     reaching,
 )
+from flows.narration.manifest import BOOK
 from flows.narration.report import counted, escaped
 from flows.narration.storage import Place, is_bucket, is_remote, within
 from flows.narration.suffixes import CHAPTERS, NO_CHAPTERS, WHOLE
@@ -123,9 +124,11 @@ class Purse:
         self.spent += granted if usd is None else usd
 
 
-def books_of(places: Sequence[str], *, books_among: Callable[[Iterable[str]], Sequence[str]]) -> dict[str, str]:
+def books_of(
+    places: Sequence[str], *, books_among: Callable[[Iterable[str]], Sequence[str]], apart: Collection[str] = ()
+) -> dict[str, str]:
     """
-    Name all books that *places* (paths and URIs) stand for, in order.
+    Name all books that *places* (paths and URIs) stand for, in order; what is at the places *apart* is none.
 
     A folder that holds nothing but folders stands for each of these; another for those of its files that *books_among* picks,
     or, where there are none, for itself. Raises `UsageError` for what is not there, for two of one name, and where texts lie
@@ -133,7 +136,7 @@ def books_of(places: Sequence[str], *, books_among: Callable[[Iterable[str]], Se
     """
     found: dict[str, str] = {}
     for place in places:
-        for book in _books(place, books_among):
+        for book in _books(place, books_among, [_whole(each) for each in apart]):
             last = book.rstrip("/").rsplit("/", 1)[-1]
             name = Path(last).stem if Path(last).suffix.lower() in WHOLE + CHAPTERS else last
             if found.setdefault(name, book) != book:
@@ -145,10 +148,25 @@ def books_of(places: Sequence[str], *, books_among: Callable[[Iterable[str]], Se
     return found
 
 
-def _books(place: str, books_among: Callable[[Iterable[str]], Sequence[str]]) -> Iterable[str]:
+def holds(place: str, other: str) -> bool:
+    """
+    Say whether *other* lies in *place*, both paths or URIs.
+    """
+    return _whole(other).startswith(f"{_whole(place)}/")
+
+
+def _whole(place: str) -> str:
+    """
+    Write a path or a URI as it is compared.
+    """
+    return place.rstrip("/") if is_remote(place) else str(local_folder(place).resolve())
+
+
+def _books(place: str, books_among: Callable[[Iterable[str]], Sequence[str]], apart: Sequence[str]) -> Iterable[str]:
     inside = _inside_there(place) if is_remote(place) else _inside_here(place)
     if inside is None:
         return [place]
+    inside = {name: is_folder for name, is_folder in inside.items() if _whole(within(place, name)) not in apart}
     if inside and all(inside.values()):
         return [within(place, name) for name in natsorted(inside)]
     books = books_among(name for name, is_folder in inside.items() if not is_folder)
@@ -171,7 +189,9 @@ def refuse_left_out(place: str, names: Iterable[str], folders: Mapping[str, Iter
     Raise `UsageError` where other texts lie among the *names* in a folder of whole books, or books in *folders* in it.
     """
     left = [name for name in names if name.lower().endswith(CHAPTERS) and name.lower() not in NO_CHAPTERS]
-    for folder, inside in folders.items():
+    for folder, inside in ((folder, list(inside)) for folder, inside in folders.items()):
+        if BOOK in inside:  # made here of one of the books
+            continue
         left += [
             f"{folder}/{name}" for name in inside if name.lower().endswith(WHOLE + CHAPTERS) and name.lower() not in NO_CHAPTERS
         ]

@@ -23,7 +23,7 @@ from flows.narration.claims import LEASE_SECONDS, Claims, leased, this_process
 from flows.narration.errors import StorageAway, UsageError
 from flows.narration.files import replacing
 from flows.narration.locks import RUN_LOCK, locked
-from flows.narration.manifest import BOOK, RUN
+from flows.narration.manifest import BOOK, RUN, SEGMENTS
 from flows.narration.retakes import FILE as RETAKES
 from flows.narration.shared import STORED, cache_folder
 from flows.narration.storage import Place, is_remote
@@ -38,6 +38,9 @@ LONGEST_KEY = 1024
 
 VERSION = "?versionId="
 """What s3fs takes for the end of a name."""
+
+COMING, SENDING = "coming", "sending"
+"""Marks in the memory: what was under way when the process died. A tag alone stands for what is gone here and not yet there."""
 
 BATCH = 32
 """Files that are marked as being sent, and sent then."""
@@ -142,23 +145,26 @@ class Mirror:
             there = {name: stored for name, stored in there.items() if PurePosixPath(name).name in only}
         self.folder.mkdir(parents=True, exist_ok=True)
         wanted = [name for name, stored in there.items() if self._is_wanted(name, stored.tag, known.get(name))]
-        try:
-            with ThreadPoolExecutor(AT_ONCE) as threads:
-                for name, brought in zip(wanted, threads.map(self._fetch, wanted), strict=True):
-                    if brought:
-                        known[name] = [there[name].tag, *(self._seen(name) or [])]
-        except OSError:
-            self._write(known)
-            raise
-        for name in set() if only else set(known) - set(there):
-            if self._seen(name) == known.pop(name)[1:]:
+        if wanted:
+            self._write({**known, **{name: [there[name].tag, 0, 0, COMING] for name in wanted}})
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            for name, brought in zip(wanted, threads.map(self._fetch, wanted), strict=True):
+                if brought:
+                    known[name] = [there[name].tag, *(self._seen(name) or [])]
+        for name in set(known) - set(there):
+            if only and PurePosixPath(name).name not in only:
+                continue
+            before = known.pop(name)
+            if before[3:] == [COMING] or self._seen(name) == before[1:3]:
                 (self.folder / name).unlink(missing_ok=True)
         self._write(known)
 
     def _is_wanted(self, name: str, tag: str, before: list[object] | None) -> bool:
         now = self._seen(name)
-        if before is None or now is None:
+        if before is None or before[3:] == [COMING]:
             return True
+        if now is None:
+            return before != [tag]  # or it was gone here, and that not yet said there
         return before[0] != tag or (PurePosixPath(name).name == RETAKES and now != before[1:])
 
     def _fetch(self, name: str) -> bool:
@@ -182,16 +188,16 @@ class Mirror:
             raise FileNotFoundError(errno.ENOENT, "the copy is gone", str(self.folder))  # no reason to remove all that is there
         self._require_allowed()
         known, here = self._read(), sorted(self._files())
-        changed = [name for name in here if not (said := known.get(name)) or not said[0] or said[1:] != self._seen(name)]
-        manifests = [name for name in changed if PurePosixPath(name).name == RUN]
-        others = [name for name in changed if name not in manifests]
-        for first in range(0, len(others), BATCH):
-            self._send_batch(others[first : first + BATCH], known)
-        for name in set(known) - set(here):
+        changed = [name for name in here if known.get(name, [""])[1:] != self._seen(name)]
+        gone = set(known) - set(here)
+        if gone:
+            self._write({**known, **{name: known[name][:1] for name in gone}})
+        for name in gone:  # before anything is sent that another run would take for all there is
             self.place.remove(name)
             del known[name]
-        for name in manifests if last else []:
-            known[name] = self._send(name)
+        for names in _in_order(changed, last=last):
+            for first in range(0, len(names), BATCH):
+                self._send_batch(names[first : first + BATCH], known)
         if changed or last:
             self._write(known)
 
@@ -199,7 +205,8 @@ class Mirror:
         """
         Send a few files, marked as ours beforehand: who is killed amid that does not take what another makes of them for stale.
         """
-        self._write({**known, **{name: ["", *(self._seen(name) or [])] for name in names}})
+        marks = {name: [*known.get(name, [""])[:1], *(self._seen(name) or []), SENDING] for name in names}
+        self._write({**known, **marks})
         try:
             with ThreadPoolExecutor(AT_ONCE) as threads:
                 for name, sent in {name: threads.submit(self._send, name) for name in names}.items():
@@ -275,6 +282,17 @@ class Mirror:
     def _write(self, known: dict[str, list[object]]) -> None:
         with replacing(self._memory) as temporary:
             temporary.write_text(json.dumps(known))
+
+
+def _in_order(names: Collection[str], *, last: bool) -> Iterator[Sequence[str]]:
+    """
+    Part *names* into what is sent in turn: files, the records that prove them, and the *last* of a run its manifest.
+    """
+    manifests = [name for name in names if PurePosixPath(name).name == RUN]
+    proofs = [name for name in names if PurePosixPath(name).name == BOOK or f"/{SEGMENTS}/" in f"/{name}"]
+    yield [name for name in names if name not in {*manifests, *proofs}]
+    yield proofs
+    yield manifests if last else []
 
 
 def _is_ours(name: str) -> bool:

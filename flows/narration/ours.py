@@ -23,6 +23,15 @@ def is_captions(path: Path) -> bool:
     return CAPTIONS_NOTE in _head(path.with_suffix(".vtt"))
 
 
+def take_away_captions(audio: Path) -> None:
+    """
+    Remove captions of ours beside *audio*, which is another by now.
+    """
+    if is_captions(audio):
+        for suffix in CAPTIONS[::-1]:  # the last is the one that tells whose both are
+            audio.with_suffix(suffix).unlink(missing_ok=True)
+
+
 def is_page(path: Path) -> bool:
     """
     Say whether the page at *path* is ours.

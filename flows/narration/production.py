@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Literal
 from uuid import uuid4
 
-from flows.narration import budget, cost, entries
+from flows.narration import budget, cost, entries, ours
 from flows.narration.assemble import Sound, assemble
 from flows.narration.contour import Contour, ContourFile, contour_path
 from flows.narration.cost import Tally
@@ -207,9 +207,16 @@ class Production:
     @property
     def sending(self) -> bool:
         """
-        Whether requests for takes may be in flight.
+        Whether requests for takes may have been sent.
         """
         return self._recorder is not None
+
+    @property
+    def recording(self) -> bool:
+        """
+        Whether requests for takes may be in flight still.
+        """
+        return self._recorder is not None and not self._recorder.closed
 
     def interrupt(self) -> None:
         """
@@ -334,6 +341,7 @@ class Production:
         made = assemble(plan.pieces, store=self.order.store, sound=self.order.sound, tags=plan.tags, target=target)
         self._contours[script.name] = made.contour
         ContourFile(narration=plan.narration, contour=made.contour).write(contour_path(out, script.name))
+        ours.take_away_captions(target)  # those of before; the next are made of what is written down now
         audio = look(out, script.audio)
         written = entries.segments_file(plan, made, size=target.stat().st_size)
         written.write(segments_path(out, script.name))

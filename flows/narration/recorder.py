@@ -88,14 +88,13 @@ class Recorder:
         self._wants: dict[str, Want] = {}
         self._width = WINDOW * patience.concurrency
         self._window = Window(self._width)
-        self._announced = 0
+        self.closed = False
+        self._announced = self._begun = self._bytes_begun = 0
         self._room = asyncio.Event()
         self._requests: set[asyncio.Task[None]] = set()
         self._slots = slots or Slots()
         self._slots.on_more = self._pump
-        self._begun = 0
         self._sleeping: dict[Want, asyncio.TimerHandle] = {}
-        self._bytes_begun = 0
         self._unjudged = self._answers = 0
 
     async def __aenter__(self) -> "Recorder":
@@ -109,6 +108,7 @@ class Recorder:
             request.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
         await self._taking.__aexit__()
+        self.closed = True
 
     async def admit(self, segments: int) -> bool:
         """

@@ -55,7 +55,7 @@ WRITING_SECONDS = 3600.0
 
 _DIGITS = "0123456789abcdef"
 STORED = re.compile(
-    r"(?:^|/)(?:[0-9a-f]{2}/[0-9a-f]{64}(?:-words)?\.(?:flac|json)|claims/(?:[0-9a-f]{64}|\.conditions)|ledger/[^/]+\.sqlite)$"
+    r"(?:^|/)(?:[0-9a-f]{2}/[0-9a-f]{64}(?:-words)?\.(?:flac|json)|claims/(?:[0-9a-f]{64}|\..+)|ledger/[^/]+\.sqlite)$"
 )
 """What an object of a take store is called, wherever that is."""
 

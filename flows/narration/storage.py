@@ -90,8 +90,8 @@ def name_within(uri: str, folder: str) -> str:
     """
     Tell the name of what is at *uri* in *folder*, both in a storage; none where it is not in there.
     """
-    above = f"{folder.rstrip('/')}/"
-    return uri.rstrip("/").removeprefix(above) if is_remote(folder) and uri.startswith(above) else ""
+    above, there = f"{folder.rstrip('/')}/", uri.rstrip("/")
+    return there.removeprefix(above) if is_remote(folder) and there.startswith(above) else ""
 
 
 class Place:
@@ -155,7 +155,8 @@ class Place:
         self.operations["list"] += len(found) // 1000
         above = f"{self._root}/"
         names = {name.removeprefix(above): said for name, said in found.items() if name.startswith(above)}
-        return {name: _stored(said) for name, said in names.items() if name.startswith(prefix) and not name.endswith("/")}
+        is_mark = {name: not name or name.endswith("/") for name in names}  # of a folder
+        return {name: _stored(said) for name, said in names.items() if name.startswith(prefix) and not is_mark[name]}
 
     def top(self) -> Iterator[str]:
         """

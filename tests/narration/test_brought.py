@@ -82,7 +82,7 @@ def test_what_a_plan_names_is_brought_as_well(bucket: Bucket) -> None:
     uri = f"{bucket.uri}/books/one.epub"
     folder = brought(uri).parent
 
-    for name in ("art/front.jpg", "missing.jpg", "../one.epub", "/etc/hostname"):
+    for name in ("art/front.jpg", "missing.jpg", "../one.epub", "/etc/hostname", ".", "", "art", "x" * 256):
         bring_beside(uri, name)
 
     assert "art/front.jpg" == (folder / "art/front.jpg").read_text()
@@ -193,6 +193,41 @@ def test_what_cannot_be_a_file_here_is_named(bucket: Bucket, name: str) -> None:
         brought(f"{bucket.uri}/scripts")
 
 
+def test_marks_of_folders_are_nothing(bucket: Bucket) -> None:
+    """
+    Consoles of storages make a folder by an empty object, also that which is read.
+    """
+    place = Place(bucket.uri)
+    for name in ("scripts/", "scripts/part/", "scripts/empty/"):
+        place._files.call_s3("put_object", Bucket=bucket.name, Key=name, Body=b"")  # s3fs writes no such object
+    bucket.put("scripts/part/a.txt", "A")
+
+    assert {"part/a.txt": "A"} == _files(brought(f"{bucket.uri}/scripts"))
+
+
+def test_a_copy_lies_in_a_folder_of_the_same_name(bucket: Bucket) -> None:
+    """
+    It may be that of an album.
+    """
+    bucket.put("My Novel/a.txt", "A")
+
+    assert ("My Novel", "a.txt") == brought(f"{bucket.uri}/My Novel/a.txt").parts[-2:]
+
+
+def test_what_was_a_file_may_become_a_folder_and_back(bucket: Bucket) -> None:
+    """
+    Under one URI.
+    """
+    uri = f"{bucket.uri}/x"
+    for _ in range(2):
+        bucket.put("x", "file")
+        assert "file" == brought(uri).read_text()
+        bucket.place("").remove("x")
+        bucket.put("x/a.txt", "A")
+        assert {"a.txt": "A"} == _files(brought(uri))
+        bucket.place("").remove("x/a.txt")
+
+
 def test_names_that_only_look_odd_are_brought(bucket: Bucket) -> None:
     """
     As folders here have them.
@@ -212,7 +247,7 @@ def test_of_what_nobody_reads_only_the_names_come(bucket: Bucket) -> None:
         bucket.put(f"scripts/{name}", "content")
     uri = f"{bucket.uri}/scripts"
 
-    copy = brought(uri, apart=(f"{uri}/audio", f"{uri}/takes/", f"{bucket.uri}/elsewhere"))
+    copy = brought(uri, apart=(f"{uri}/audio", f"{uri}/takes/", f"{uri}/", f"{bucket.uri}/elsewhere"))
 
     assert {"a.txt": "content", ".hidden.txt": ""} == _files(copy)
     assert [".takes", "audio", "takes"] == sorted(path.name for path in copy.iterdir() if path.is_dir())

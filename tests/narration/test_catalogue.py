@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.narration.catalogue import Purse, Row, books_among, books_of, headline, refuse_to_begin, report, worst
+from flows.narration.catalogue import Purse, Row, books_among, books_of, headline, holds, refuse_to_begin, report, worst
 from flows.narration.edition import books_in
 from flows.narration.errors import ExitCode, KeyRefused, MoneyError, ScriptsFailed, UsageError
 from tests.bucket import Bucket
@@ -214,3 +214,22 @@ def test_a_library_ends_with_the_worst_of_its_books() -> None:
     assert worst(rows[:1]) is None
     assert "| c | failed (7) | 0.0 | 0.0000 |" in report(rows)
     assert "* c: No key." in report(rows)
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["folder", "bucket"])
+def test_what_was_made_is_no_book(tmp_path: Path, bucket: Bucket, there: bool) -> None:
+    """
+    OUT and the take store among the books, and a folder of one that was made beside whole books.
+    """
+    for name in ("many/one/a.txt", "many/audio/one/run.json", "many/takes/ab/x.flac", "whole/a.epub", "whole/A/book.json",
+                 "whole/A/index.html"):  # fmt: skip
+        bucket.put(name, "x")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    place = bucket.uri if there else str(tmp_path)
+
+    apart = (f"{place}/many/audio/", f"{place}/many/takes")
+    assert ["one"] == list(books_of([f"{place}/many"], books_among=books_among, apart=apart))
+    assert ["a"] == list(books_of([f"{place}/whole"], books_among=books_among))
+    assert holds(f"{place}/many/", apart[0])
+    assert not holds(f"{place}/man", apart[0])

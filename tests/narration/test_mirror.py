@@ -4,6 +4,7 @@ Folders in object storage, worked on as folders: brought, sent, and nothing of i
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -296,6 +297,156 @@ def test_a_push_that_was_killed_brings_nothing_back(bucket: Bucket, monkeypatch:
 
     assert {"b.txt": "other", "c.txt": "one"} == _files(next_run.folder)
     assert ["out/b.txt", "out/c.txt"] == bucket.names()
+
+
+def test_a_file_that_was_being_sent_is_kept_here(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Killed before it was there, what was made anew here is not taken for older than what it was to replace.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    (one.folder / "a.txt").write_text("before")
+    one.push()
+    (one.folder / "a.txt").write_text("made anew")
+
+    def dies(_: str) -> list[object]:
+        """
+        Be killed.
+        """
+        raise _Killed
+
+    monkeypatch.setattr(one, "_send", dies)
+    monkeypatch.setattr(one, "_write", _once(one._write))
+    with pytest.raises(_Killed):
+        one.push()
+
+    next_run = _mirror(bucket)
+    next_run.pull()
+    next_run.push()
+
+    assert (b"made anew", {"a.txt": "made anew"}) == (bucket.get("out/a.txt"), _files(next_run.folder))
+
+
+def _once(write: Callable[[dict[str, list[object]]], None]) -> Callable[[dict[str, list[object]]], None]:
+    """
+    Write once, and be dead afterwards.
+    """
+    written: list[object] = []
+
+    def writes(known: dict[str, list[object]]) -> None:
+        if written:
+            raise _Killed
+        written.append(known)
+        write(known)
+
+    return writes
+
+
+def test_what_is_gone_here_does_not_come_back(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A run is killed before it has taken away there what it took away here: the next one does.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    for name in ("old.txt", "kept.txt"):
+        (one.folder / name).write_text("one")
+    one.push()
+    (one.folder / "old.txt").unlink()
+
+    def dies(_: str) -> None:
+        """
+        Be killed.
+        """
+        raise _Killed
+
+    with monkeypatch.context() as dying:
+        dying.setattr(one.place, "remove", dies)
+        with pytest.raises(_Killed):
+            one.push()
+
+    next_run = _mirror(bucket)
+    next_run.pull()
+    assert {"kept.txt": "one"} == _files(next_run.folder)
+    next_run.push()
+    assert ["out/kept.txt"] == bucket.names()
+
+
+def test_a_pull_that_was_killed_brings_nothing_back(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What it had brought, and somebody takes away there, is not taken for something that was made here.
+    """
+    for name in ("old.txt", "kept.txt"):
+        bucket.put(f"out/{name}", "one")
+    one = _mirror(bucket)
+    monkeypatch.setattr(one, "_write", _once(one._write))
+    with pytest.raises(_Killed):
+        one.pull()
+    assert 2 == len(_files(one.folder))
+    bucket.place("out").remove("old.txt")
+
+    next_run = _mirror(bucket)
+    next_run.pull()
+    next_run.push()
+
+    assert ["out/kept.txt"] == bucket.names()
+
+
+def test_a_record_is_sent_after_what_it_proves(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    And what is no more is taken away before: another host that sees a new record sees all that belongs to it.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    names = (".segments/a.json", "a.mp3", "z.vtt", "part/book.json", "run.json")
+    for name in (*names, "old.txt"):
+        (one.folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (one.folder / name).write_text("one")
+    one.push()
+    for name in names:
+        (one.folder / name).write_text("two, and longer")
+    (one.folder / "old.txt").unlink()
+    send, remove = one._send, one.place.remove
+    order: list[str] = []
+
+    def sends(name: str) -> list[object]:
+        """
+        Write down that it is sent.
+        """
+        order.append(name)
+        return send(name)
+
+    def removes(name: str) -> None:
+        """
+        Write down that it is removed.
+        """
+        order.append(name)
+        remove(name)
+
+    monkeypatch.setattr(one, "_send", sends)
+    monkeypatch.setattr(one.place, "remove", removes)
+
+    one.push()
+
+    assert "old.txt" == order[0]
+    assert {"a.mp3", "z.vtt"} == set(order[1:3])
+    assert {".segments/a.json", "part/book.json"} == set(order[3:5])
+    assert ["run.json"] == order[5:]
+
+
+def test_records_that_are_gone_there_are_gone_here(bucket: Bucket) -> None:
+    """
+    Also for who only looks.
+    """
+    for name in ("retakes.json", "a.mp3"):
+        bucket.put(f"out/{name}", "one")
+    one = _mirror(bucket)
+    one.pull()
+    bucket.place("out").remove("retakes.json")
+    bucket.place("out").remove("a.mp3")
+
+    one.pull(only=RECORDS)
+
+    assert {"a.mp3": "one"} == _files(one.folder)
 
 
 def test_a_push_that_fails_is_gone_on_with(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

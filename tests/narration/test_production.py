@@ -27,6 +27,7 @@ from flows.narration.errors import (
 from flows.narration.ffmpeg import FfmpegFailed
 from flows.narration.judge import Samples
 from flows.narration.manifest import Manifest, ScriptEntry, segments_path
+from flows.narration.ours import CAPTIONS_NOTE
 from flows.narration.production import Production, watching
 from flows.narration.speech import Delivery
 from flows.narration.takes import TakeDamaged, TakeStore
@@ -183,6 +184,22 @@ async def test_the_books_balance_in_any_weather(house: House) -> None:
     assert totals.bytes_billed <= house.billed() <= totals.bytes_billed + totals.bytes_unknown
     assert (len(house.sandbox.requests("/v1/tts")), totals.requests - 13) == (totals.requests, totals.retries)
     assert totals.retries > 0
+
+
+async def test_captions_of_before_do_not_stay_beside_a_new_narration(house: House) -> None:
+    """
+    A run that is killed before it makes those of what it narrated leaves none, and none of another text.
+    """
+    house.write(one="As it was.", two="As it stays.", three="As it was, and captions of others beside it.")
+    await house.run()
+    for name, note in {"one": CAPTIONS_NOTE, "two": CAPTIONS_NOTE, "three": "mine"}.items():
+        (house.out / f"{name}.vtt").write_text(f"WEBVTT\n\n{note}\n")
+        (house.out / f"{name}.srt").write_text("1")
+    house.write(one="As it is by now.")
+
+    await house.run()
+
+    assert ["three.srt", "three.vtt", "two.srt", "two.vtt"] == sorted(path.name for path in house.out.glob("*.[vs][tr]t"))
 
 
 async def test_a_damaged_take_is_recorded_anew_and_said(house: House) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from natsort import natsort_keygen, ns
 
+from flows.narration import ours
 from flows.narration.books.chapters import Slice
 from flows.narration.books.docx import read_docx
 from flows.narration.books.headings import by_headings
@@ -32,7 +33,7 @@ _natural = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
 
 def files_of(folder: Path) -> list[Path]:
     """
-    List the chapters in a folder in natural order; hidden files, README.md and links out of it are none.
+    List the chapters in a folder in natural order; hidden files, README.md, pages made here and links out of it are none.
     """
     root = folder.resolve()
     found = [
@@ -43,6 +44,7 @@ def files_of(folder: Path) -> list[Path]:
         and path.name.lower() != "readme.md"
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.resolve().is_relative_to(root)
+        and not (path.name == ours.INDEX and ours.is_page(path))
     ]
     return sorted(found, key=lambda path: _natural(path.relative_to(folder).as_posix()))
 
