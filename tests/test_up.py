@@ -19,6 +19,7 @@ import pytest
 
 from flows.commands import parser
 from tests.conftest import ROOT, Narrate, Sandbox, wait_for
+from tests.postgres import free_port
 from tests.receiver import receiving
 from tests.standing import ask
 from tests.studio import END_SECONDS, FINAL, PARAGRAPHS, Up, studios
@@ -239,7 +240,8 @@ def test_a_studio_whose_server_is_killed_ends_and_says_so(up: Up, person: Narrat
     Whoever keeps it running starts it again, and the next one goes on with what was under way; nothing is paid twice.
     """
     sandbox.config(training="at-once", latency=0.5, concurrency_limit=4)
-    studio = up()
+    port = ("--port", str(free_port()))
+    studio = up(*port)
     url = studio.url()
     run = _run(url, parameters=_folder(person, "run"))
     _in_flight(sandbox, "run")
@@ -251,7 +253,8 @@ def test_a_studio_whose_server_is_killed_ends_and_says_so(up: Up, person: Narrat
 
     assert 8 == studio.process.wait(timeout=END_SECONDS), studio.said
     assert "Prefect's server is gone." in studio.said
-    again = up()
+    sandbox.config(latency=0.0)
+    again = up(*port)
     assert "COMPLETED" == _final(again.url(), run), again.said
     assert PARAGRAPHS <= len(_asked(sandbox, "run")) <= PARAGRAPHS + 4
 
