@@ -72,7 +72,7 @@ async def leave(code: int, totals: Totals | None = None, *, spent: Spent = NO_MO
 @asynccontextmanager
 async def labelled() -> AsyncIterator[None]:
     """
-    Label this run with how the block ends, which nothing stops.
+    Label this run with how the block ends; from then on no look at its state stops it.
     """
     try:
         yield

@@ -152,16 +152,21 @@ class Fleet:
             return Row(job.book, code=int(ExitCode.SCRIPTS_FAILED), error=lost(error))
         if living is not None:
             get_run_logger().info("%s: the run “%s” is there already.", job.book, run.name)
-        for _ in range(BEGUN_MOST - 1):
+        for begun in range(1, BEGUN_MOST + 1):
             run = await self._ended(job, run)
-            if run.state is None or not run.state.is_crashed() or await self.was_cancelled(run):
-                break
-            get_run_logger().warning("%s: its run crashed (%s); it is begun again.", job.book, run.state.message)
-            if run.start_time is not None:
+            crashed = run.state is not None and run.state.is_crashed()
+            if crashed and run.start_time is not None:
                 before.append(await spent(run))
                 _lessen(job.parameters["limits"], before[-1])
+            if not crashed or begun == BEGUN_MOST or await self.was_cancelled(run):
+                break
+            get_run_logger().warning(
+                "%s: its run crashed (%s); it is begun again.", job.book, run.state.message if run.state is not None else ""
+            )
             run = await self._begin(job)
-        row = self._told(job, await self._ended(job, run))
+        row = self._told(job, run)
+        if crashed:  # its labels may be of an attempt before; what it was billed is among those before
+            row.usd, row.usd_at_most = 0.0, 0.0
         row.usd += sum(each.usd for each in before if each)
         if None in before or row.usd_at_most is None:
             row.usd_at_most = None

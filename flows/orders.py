@@ -16,9 +16,11 @@ from flows.narration import edition, plan
 from flows.narration.assemble import Pauses, Sound
 from flows.narration.books import Book, BookPlan
 from flows.narration.brought import bring_beside, brought, copy_of, told_of
+from flows.narration.contour import contour_name
 from flows.narration.edition import BookOrder
 from flows.narration.errors import UsageError
 from flows.narration.files import replacing
+from flows.narration.manifest import RUN, segments_name
 from flows.narration.mastering import level_profile
 from flows.narration.mirror import Mirror, folder_of, mirror_of
 from flows.narration.order import Order
@@ -104,11 +106,15 @@ def order(groups: Groups | BookGroups, *, to_read: bool = False) -> Order:
 
 def _of_scripts(groups: Groups, *, to_read: bool) -> Order:
     output, limits = groups.output, groups.limits
-    out, store, mirror = output.places(to_read=to_read)  # what stands there is known before it is looked at
+    # What stands in object storage is known before it is looked at; a folder is made here once there is something to narrate.
+    places = output.places(to_read=to_read) if is_remote(output.out) else None
     read = survey(scripts=groups.scripts, output=output)
+    out, store, mirror = places or output.places(to_read=to_read)
     plan.refuse_folded(read, out=out)
     if mirror is not None:
-        mirror.refuse(reading.script.audio for reading in read.readings)
+        for reading in read.readings:
+            script = reading.script
+            mirror.refuse((script.audio, segments_name(script.name), contour_name(script.name)))
     return Order(
         survey=read,
         out=out,
@@ -181,6 +187,8 @@ def _of_book(groups: BookGroups, *, to_read: bool) -> BookOrder:
     )
     with told_of(within(output.out, out.name), out):
         edition.refuse_another_s(made)
+    if mirror is not None:
+        mirror.refuse(edition.file_names(made))
     return made
 
 
@@ -204,7 +212,7 @@ def leave_refused(production: Production, *, error: str, as_json: bool) -> None:
     manifest, mirror = production.finish(state="failed", error=error), production.order.mirror
     if mirror is not None:
         with suppress(OSError):  # what was refused counts for more
-            mirror.push_if_free()
+            mirror.put_if_free(RUN)
     if as_json:
         print(json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False))
 

@@ -5,6 +5,7 @@ Run the flow from the command line: Prefect's server beside it, progress on the 
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -97,13 +98,17 @@ async def _finished(groups: Groups | BookGroups) -> Any:
 
     The first Ctrl-C stops sending and waits for what is in flight; the second waits for nothing.
     """
-    loop, run, first = asyncio.get_running_loop(), asyncio.current_task(), 0.0
+    loop, run, first, last = asyncio.get_running_loop(), asyncio.current_task(), 0.0, 0.0
 
     def interrupted() -> None:
-        nonlocal first
+        nonlocal first, last
         stops = stopping.living
         if stops and all(stop.over for stop in stops):
-            print("The run comes to its end, and says so; that is not broken off.", file=sys.stderr)
+            if last and loop.time() > last + ONE_PRESS_SECONDS:
+                print("Left at once. What is not said or sent yet is made good by the next run.", file=sys.stderr, flush=True)
+                os._exit(ExitCode.INTERRUPTED)
+            print("The run comes to its end, and says so. Ctrl-C again leaves at once.", file=sys.stderr)
+            last = loop.time()
         elif stops and first and loop.time() > first + ONE_PRESS_SECONDS:
             for stop in stops:
                 stop.drop()

@@ -9,6 +9,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,8 @@ GRACE_SECONDS = 20.0
 
 living: "list[Stop]" = []
 """What the runs of this process are stopped by."""
+
+_own: "ContextVar[Stop | None]" = ContextVar("own", default=None)
 
 
 class Stop:
@@ -57,7 +60,7 @@ class Stop:
         self.asked = True
         if self._production is not None:
             self._production.interrupt()
-        if self._production is None or not self._production.recording:
+        if self._production is None or not self._production.sending:
             self.drop()
         elif self._timer is None:
             self._timer = self._loop.call_later(GRACE_SECONDS, self.drop)
@@ -106,6 +109,7 @@ async def stoppable(production: Production | None = None) -> AsyncIterator[None]
     stop, run_id = Stop(production), flow_run.get_id()
     looker = asyncio.create_task(_look(stop, UUID(run_id))) if run_id else None
     living.append(stop)
+    own = _own.set(stop)
     try:
         with _ending_as(stop), nullcontext() if production is None else _on_sigterm(stop):
             yield
@@ -115,6 +119,7 @@ async def stoppable(production: Production | None = None) -> AsyncIterator[None]
         raise
     finally:
         living.remove(stop)
+        _own.reset(own)
         stop.close()
         if looker is not None:
             looker.cancel()
@@ -150,9 +155,10 @@ def setting_its_own_state() -> Iterator[None]:
 
 def ending() -> None:
     """
-    Stop no run of this process any more, as it is about to say how it ended: whoever listens is to hear that to its end.
+    Stop this run no more, as it is about to say how it ended: whoever listens is to hear that to its end.
     """
-    for stop in living:
+    stop = _own.get()
+    if stop is not None:
         stop.close()
 
 
@@ -170,10 +176,10 @@ async def _look(stop: Stop, run_id: UUID) -> None:
     async with get_client() as client:
         while stop.state is None:
             await asyncio.sleep(LOOK_SECONDS)
-            if stop.over:
-                return
             with suppress(httpx.HTTPError, PrefectException):  # the server may be away for a while
                 state = (await client.read_flow_run(run_id)).state
+                if stop.over:
+                    return
                 if stop.deaf or state is None:
                     continue
                 if not stop.heeds(state):
@@ -194,6 +200,8 @@ def _until(state: State[Any]) -> str:
 
 
 def _told(stop: Stop, why: str) -> None:
+    if stop.over:
+        return
     waiting = " What is in flight is paid for and waited for." if stop.ask() else ""
     get_run_logger().warning("%s Nothing more is sent.%s", why, waiting)
 

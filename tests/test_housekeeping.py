@@ -177,7 +177,7 @@ def _records(bucket: Bucket, out: str, *keys: str) -> None:
     """
     Write down in the bucket that a folder there needs takes.
     """
-    bucket.put(f"{out}/run.json", "{}")
+    bucket.put(f"{out}/run.json", '{"schema": 0, "totals": {}, "scripts": []}')
     bucket.put(f"{out}/.segments/part/one.json", " ".join(keys))
 
 

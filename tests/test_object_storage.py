@@ -127,7 +127,7 @@ def test_an_out_among_its_scripts_is_left_out(narrate: Narrate, sandbox: Sandbox
     assert (0, 0) == (first.code, again.code), first.err + again.err
     assert [{"name": "audio", "reason": "the folder of the narrations"}] == again.json["left_out"]
     assert 2 == again.json["totals"]["unchanged"]
-    brought = [path.name for path in bucket.folder.glob("a/narrate/brought/*/book/**/*") if path.is_file()]
+    brought = [path.name for path in bucket.folder.glob("a/narrate/brought/*/*/book/**/*") if path.is_file()]
     assert ["one.txt", "two.txt"] == sorted(brought)
     assert [] == [*bucket.folder.glob("a/narrate/folders/**/*.flac")]
 

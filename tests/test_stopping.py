@@ -209,6 +209,7 @@ def test_ctrl_c_does_not_break_off_what_is_said_of_the_end(
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=STAND_SECONDS)
 
+    assert "Left at once" not in err
     assert (0 if end == "completed" else 130, end.title()) == (process.returncode, _state(prefect_api, run_id)), err
     assert "The run comes to its end" in err
     assert "Traceback" not in err

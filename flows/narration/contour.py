@@ -91,7 +91,14 @@ def contour_path(out: Path, script: str) -> Path:
     """
     Where in *out* it is written how loud the narration of *script* is.
     """
-    return out / CONTOURS / f"{script.rpartition('.')[0]}.json"
+    return out / contour_name(script)
+
+
+def contour_name(script: str) -> str:
+    """
+    Where in OUT that is.
+    """
+    return f"{CONTOURS}/{script.rpartition('.')[0]}.json"
 
 
 class Peaks:

@@ -186,8 +186,7 @@ def refuse_another_s(order: BookOrder) -> None:
             f"{order.out} holds another book of that name ({before.source}).",
             "Give another --out, or another title in book.toml.",
         )
-    count = len(order.book.chapters)
-    names = [deliverable_name(one.title, suffix=".mp3", number=one.number, count=count) for one in order.spoken]
+    names = _chapter_names(order)
     for name in (*names, f"{SAMPLE}.mp3", m4b_name(order.book)):
         target = order.out / name
         if target.exists() and read_mark(target) is None:
@@ -205,6 +204,18 @@ def refuse_another_s(order: BookOrder) -> None:
         other = folded.setdefault(name.casefold(), name)
         if other is not name:
             raise UsageError(f"Two chapters would be called {name}.", "Give one of them another title in book.toml.")
+
+
+def file_names(order: BookOrder) -> tuple[str, ...]:
+    """
+    Name the files that a listener is given of a book.
+    """
+    return (*_chapter_names(order), f"{SAMPLE}.mp3", m4b_name(order.book), epub_name(order.book.title))
+
+
+def _chapter_names(order: BookOrder) -> list[str]:
+    count = len(order.book.chapters)
+    return [deliverable_name(one.title, suffix=".mp3", number=one.number, count=count) for one in order.spoken]
 
 
 def epub_name(title: str) -> str:

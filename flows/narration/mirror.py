@@ -155,7 +155,8 @@ class Mirror:
             if only and PurePosixPath(name).name not in only:
                 continue
             before = known.pop(name)
-            if before[3:] == [COMING] or self._seen(name) == before[1:3]:
+            never_sent = before[0] == "" and before[3:] == [SENDING]  # as far as anybody knows
+            if before[3:] == [COMING] or (self._seen(name) == before[1:3] and not never_sent):
                 (self.folder / name).unlink(missing_ok=True)
         self._write(known)
 
@@ -214,16 +215,17 @@ class Mirror:
         finally:
             self._write(known)
 
-    def push_if_free(self) -> bool:
+    def put_if_free(self, name: str) -> bool:
         """
-        Push, unless another run works on the folder; say whether that was so. `OSError` where that cannot be.
+        Send the file *name*, unless another run works on the folder; say whether that was so. `OSError` where that cannot be.
         """
         claims = Claims(self.place, owner=this_process())
         claim = claims.take(RUN_LOCK, seconds=LEASE_SECONDS)
         if claim is None:
             return False
         try:
-            self.push()
+            with self._turn:
+                self._write({**self._read(), name: self._send(name)})
         finally:
             claims.release(claim)
         return True

@@ -211,13 +211,6 @@ class Production:
         """
         return self._recorder is not None
 
-    @property
-    def recording(self) -> bool:
-        """
-        Whether requests for takes may be in flight still.
-        """
-        return self._recorder is not None and not self._recorder.closed
-
     def interrupt(self) -> None:
         """
         Send nothing more; what is in flight is paid for, and is waited for and kept.

@@ -88,7 +88,6 @@ class Recorder:
         self._wants: dict[str, Want] = {}
         self._width = WINDOW * patience.concurrency
         self._window = Window(self._width)
-        self.closed = False
         self._announced = self._begun = self._bytes_begun = 0
         self._room = asyncio.Event()
         self._requests: set[asyncio.Task[None]] = set()
@@ -108,7 +107,6 @@ class Recorder:
             request.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
         await self._taking.__aexit__()
-        self.closed = True
 
     async def admit(self, segments: int) -> bool:
         """
