@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from flows.running import ONE_PRESS_SECONDS
 from flows.stopping import GRACE_SECONDS
 from tests.conftest import Narrate, Sandbox, wait_for
 from tests.receiver import receiving
@@ -213,3 +214,26 @@ def test_ctrl_c_does_not_break_off_what_is_said_of_the_end(
     assert (0 if end == "completed" else 130, end.title()) == (process.returncode, _state(prefect_api, run_id)), err
     assert "The run comes to its end" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.long
+def test_ctrl_c_twice_at_the_end_leaves_at_once(narrate: Narrate, sandbox: Sandbox, voice_id: str, long_script: Path) -> None:
+    """
+    As a kill would, with a sentence: all is narrated and kept, and the next run sends nothing.
+    """
+    long_script.write_text("The only sentence.")
+    with receiving() as receiver:
+        receiver.hangs = 9.0
+        told = {"NARRATE_WEBHOOK_URL": receiver.url, "NARRATE_WEBHOOK_SECRET": SECRET}
+        process = narrate.start("run", long_script, "--voice-id", voice_id, "--out", "out", **told)
+        wait_for(lambda: "narrate.run.completed" in str(receiver.received) or None, what="the end that is told", seconds=60)
+        process.send_signal(signal.SIGINT)
+        time.sleep(2 * ONE_PRESS_SECONDS)  # closer together they are one
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=STAND_SECONDS)
+
+    assert 130 == process.returncode, err
+    assert "Left at once" in err
+    assert "Traceback" not in err
+    again = narrate("run", long_script, "--voice-id", voice_id, "--out", "out", "--json")
+    assert (0, 1, 1) == (again.code, again.json["totals"]["unchanged"], len(sandbox.spoken())), again.err
