@@ -227,11 +227,23 @@ def test_ctrl_c_twice_at_the_end_leaves_at_once(narrate: Narrate, sandbox: Sandb
         told = {"NARRATE_WEBHOOK_URL": receiver.url, "NARRATE_WEBHOOK_SECRET": SECRET}
         process = narrate.start("run", long_script, "--voice-id", voice_id, "--out", "out", **told)
         wait_for(lambda: "narrate.run.completed" in str(receiver.received) or None, what="the end that is told", seconds=60)
-        process.send_signal(signal.SIGINT)
-        time.sleep(2 * ONE_PRESS_SECONDS)  # closer together they are one
-        process.send_signal(signal.SIGINT)
+        presses = 0
+
+        def pressed() -> bool | None:
+            """
+            Press, unless it has ended.
+            """
+            nonlocal presses
+            if process.poll() is not None:
+                return True
+            process.send_signal(signal.SIGINT)
+            presses += 1
+            return None
+
+        wait_for(pressed, what="its end", every=2 * ONE_PRESS_SECONDS)  # closer together they are one
         _, err = process.communicate(timeout=STAND_SECONDS)
 
+    assert 2 == presses, err
     assert 130 == process.returncode, err
     assert "Left at once" in err
     assert "Traceback" not in err

@@ -164,19 +164,26 @@ def test_what_a_dead_run_left_unsent_is_sent(bucket: Bucket) -> None:
     """
     What is here and was never sent is no reason to bring what was there before.
     """
-    one = _mirror(bucket)
-    one.pull()
-    (one.folder / "a.txt").write_text("before")
-    one.push()
-    (one.folder / "a.txt").write_text("made anew, and the run died")
-    (one.folder / "b.txt").write_text("as well")
+    _unsent(bucket)
 
     next_run = _mirror(bucket)
     next_run.pull()
     next_run.push()
 
-    assert b"made anew, and the run died" == bucket.get("out/a.txt")
-    assert b"as well" == bucket.get("out/b.txt")
+    assert (b"made anew", b"new") == (bucket.get("out/a.txt"), bucket.get("out/b.txt"))
+
+
+def _unsent(bucket: Bucket) -> Mirror:
+    """
+    Make a file anew that is there as it was before, and another that was never there.
+    """
+    one = _mirror(bucket)
+    one.pull()
+    (one.folder / "a.txt").write_text("before")
+    one.push()
+    (one.folder / "a.txt").write_text("made anew")
+    (one.folder / "b.txt").write_text("new")
+    return one
 
 
 def test_who_lost_the_lease_sends_nothing(bucket: Bucket) -> None:
@@ -303,12 +310,7 @@ def test_a_file_that_was_being_sent_is_kept_here(bucket: Bucket, monkeypatch: py
     Killed before it was there, what was made anew here is not taken for older than what it was to replace, and what is new is
     not taken for gone.
     """
-    one = _mirror(bucket)
-    one.pull()
-    (one.folder / "a.txt").write_text("before")
-    one.push()
-    (one.folder / "a.txt").write_text("made anew")
-    (one.folder / "b.txt").write_text("new")
+    one = _unsent(bucket)
 
     def dies(_: str) -> list[object]:
         """
